@@ -1,0 +1,77 @@
+//! The words that the halves of the resolver share.
+//!
+//! Owns: [`Target`] (what an environment is selected for) and [`Artifact`] (what a lock says is to be installed). Owns
+//! no lock format: each half reads its own. It is a crate of its own so that a change in one half compiles without
+//! the other.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What an environment is selected for: everything that decides which wheels are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// CPython's version: `3.11` or `3.11.2` (a missing patch counts as 0 in `python_full_version` markers).
+    pub python: String,
+    /// The CPU, in OCI's words.
+    pub architecture: Architecture,
+    /// The C library of the image, with its version: wheels tagged for a newer one are not taken.
+    pub libc: Libc,
+}
+
+/// A CPU architecture, in OCI's words (`amd64`, `arm64`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64: `x86_64` in wheel tags, `amd64` in Debian.
+    Amd64,
+    /// 64-bit ARM: `aarch64` in wheel tags, `arm64` in Debian.
+    Arm64,
+}
+
+/// A C library and the newest version of it that wheels may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Libc {
+    /// The GNU C library: `manylinux_MAJOR_MINOR` wheels (PEP 600).
+    Glibc {
+        /// Always 2 so far.
+        major: u16,
+        /// The part after the dot.
+        minor: u16,
+    },
+    /// musl: `musllinux_MAJOR_MINOR` wheels (PEP 656).
+    Musl {
+        /// Always 1 so far.
+        major: u16,
+        /// The part after the dot.
+        minor: u16,
+    },
+}
+
+/// A locked input that is to be installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The name, normalised (PEP 503).
+    pub name: String,
+    /// The version as the lock has it.
+    pub version: String,
+    /// The file name, which for a wheel says what it is tagged for: `numpy-2.1.0-cp311-….whl`.
+    pub file: String,
+    /// Where the lock says the bytes are; any other place that yields the same SHA-256 is as good.
+    pub location: Location,
+    /// SHA-256 of the file: 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Bytes of the file, where the lock says so.
+    pub size: Option<u64>,
+}
+
+/// Where an artifact's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Location {
+    /// An `https`, `http` or `file` URL, without credentials or fragment.
+    Url(String),
+    /// A file beside the lock, absolute or relative to the lock's folder as the lock has it, made absolute.
+    Path(PathBuf),
+}

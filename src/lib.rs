@@ -1,0 +1,1 @@
+//! Builds container images from lock files, without a Docker daemon.

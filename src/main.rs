@@ -1,0 +1,3 @@
+//! The `imgforge` program.
+
+fn main() {}
