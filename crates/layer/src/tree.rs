@@ -1,0 +1,448 @@
+//! What a layer will hold, before a byte of it is written.
+//!
+//! A [`Tree`] maps destination paths to entries. It is data: link targets are not followed, contents are references
+//! into archives that are read when the layer is written, and nothing of it exists on the host's file system. Names are
+//! checked once, here, where they enter.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use imgforge_oci::Digest;
+
+use crate::Source;
+
+/// Paths below the root of an image, each with one entry; iterated in the order of the tar stream.
+///
+/// The order is that of the paths' bytes, so a folder comes before what is in it.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    entries: BTreeMap<TreePath, Entry>,
+}
+
+impl Tree {
+    /// A tree with nothing in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an entry, and the folders above it where they are not there yet.
+    ///
+    /// A folder that is added twice keeps the later mode and owner; that is how a package's own folder entry replaces
+    /// one that was only implied.
+    ///
+    /// # Errors
+    /// [`TreeError::Occupied`] when another kind of entry, or other content, has the path; [`TreeError::NotAFolder`]
+    /// when something that is no folder lies above it.
+    pub fn insert(&mut self, path: TreePath, entry: Entry) -> Result<(), TreeError> {
+        self.make_parents(&path)?;
+        match self.entries.get(&path) {
+            Some(present) if !present.same_content(&entry) => Err(TreeError::Occupied { path }),
+            _ => {
+                self.entries.insert(path, entry);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes all entries of `other`; where both have a path with different content, `other`'s stands.
+    ///
+    /// Returns the paths on which the two differed, in order.
+    ///
+    /// # Errors
+    /// [`TreeError::FolderAndFile`] when a path is a folder in one and not in the other: no order of installation
+    /// gives a sensible result then.
+    pub fn merge(&mut self, other: Self) -> Result<Vec<TreePath>, TreeError> {
+        let mut differing = Vec::new();
+        for (path, entry) in other.entries {
+            self.make_parents(&path)?;
+            if let Some(present) = self.entries.get(&path) {
+                if present.is_directory() != entry.is_directory() {
+                    return Err(TreeError::FolderAndFile { path });
+                }
+                if !present.same_content(&entry) {
+                    differing.push(path.clone());
+                }
+                // A folder that was only implied must not take the mode away from one that a package has.
+                if entry.is_directory() && entry == Entry::implied(&path) {
+                    continue;
+                }
+            }
+            self.entries.insert(path, entry);
+        }
+        Ok(differing)
+    }
+
+    /// The entry at a path.
+    pub fn get(&self, path: &TreePath) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// All entries, in the order of the tar stream.
+    pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// Entries, folders included.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of all files' contents, uncompressed.
+    pub fn content_len(&self) -> u64 {
+        self.entries.values().map(|entry| entry.content().map_or(0, Content::len)).sum()
+    }
+
+    fn make_parents(&mut self, path: &TreePath) -> Result<(), TreeError> {
+        // From the nearest upwards: one that is there has its own parents already.
+        for parent in path.ancestors() {
+            match self.entries.get(&parent) {
+                Some(entry) if entry.is_directory() => break,
+                Some(_) => return Err(TreeError::NotAFolder { path: path.clone(), parent }),
+                None => {
+                    let entry = Entry::implied(&parent);
+                    self.entries.insert(parent, entry);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path below the root of an image: `/`-separated, without a leading slash, never empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TreePath(String);
+
+impl TreePath {
+    /// Checks a path; a leading slash is taken off, as all paths are below the image's root.
+    ///
+    /// # Errors
+    /// [`TreeError::Name`] for an empty path, an empty component, `.` or `..`, a NUL or another control character, and
+    /// for a path longer than 4,095 bytes or with a component longer than 255, which no Linux file system can hold.
+    pub fn new(path: &str) -> Result<Self, TreeError> {
+        let error = |problem| TreeError::Name { path: path.escape_debug().to_string(), problem };
+        let relative = path.strip_prefix('/').unwrap_or(path);
+        if relative.is_empty() {
+            return Err(error("is empty"));
+        }
+        if relative.len() > 4095 {
+            return Err(error("is longer than 4,095 bytes"));
+        }
+        if relative.chars().any(char::is_control) {
+            return Err(error("has a control character"));
+        }
+        for component in relative.split('/') {
+            match component {
+                "" => return Err(error("has an empty component")),
+                "." | ".." => return Err(error("has a component `.` or `..`")),
+                _ if component.len() > 255 => return Err(error("has a component longer than 255 bytes")),
+                _ => {}
+            }
+        }
+        Ok(Self(relative.to_owned()))
+    }
+
+    /// This path with `relative` below it.
+    ///
+    /// # Errors
+    /// As for [`TreePath::new`].
+    pub fn join(&self, relative: &str) -> Result<Self, TreeError> {
+        Self::new(&format!("{}/{relative}", self.0))
+    }
+
+    /// The text, without a leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The folders above, the nearest first; the root is not among them.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> {
+        self.0.rmatch_indices('/').filter_map(|(at, _)| self.0.get(..at)).map(|parent| Self(parent.to_owned()))
+    }
+}
+
+impl std::fmt::Display for TreePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "/{}", self.0)
+    }
+}
+
+/// One entry of a tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits with set-uid, set-gid and sticky: `0o7777` at most. Of a symlink always `0o777`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Extended attributes that the artifact itself has, such as `security.capability`.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A folder.
+    Directory,
+    /// A regular file.
+    File(File),
+    /// A symbolic link; the target is any text without NUL and is not followed.
+    Symlink(String),
+    /// A hard link to another path of the same tree.
+    Hardlink(TreePath),
+}
+
+/// A regular file: where its bytes are and what they must hash to.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Where the bytes are.
+    pub content: Content,
+    /// What they must hash to; the writer refuses others. `None` where nobody has said (a Debian package's files are
+    /// covered by the package's own digest).
+    pub sha256: Option<Digest>,
+}
+
+impl PartialEq for File {
+    /// Equal hashes are equal files; without both hashes, only the very same bytes of the same source are.
+    fn eq(&self, other: &Self) -> bool {
+        match (self.sha256, other.sha256) {
+            (Some(a), Some(b)) => a == b,
+            _ => self.content.same_place(&other.content),
+        }
+    }
+}
+
+/// Where the bytes of a file are.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In memory: what imgforge itself writes, such as entry points and RECORD.
+    Bytes(Arc<[u8]>),
+    /// A range of an open file, as it is: a stored zip entry, or a file of an inflated `data.tar`.
+    Range {
+        /// The open file.
+        source: Arc<Source>,
+        /// Bytes from its start.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// CRC-32 of the bytes where the archive has one.
+        crc32: Option<u32>,
+    },
+    /// A raw DEFLATE stream in an open file: a zip entry.
+    Deflated {
+        /// The open file.
+        source: Arc<Source>,
+        /// Bytes from its start to the DEFLATE stream.
+        offset: u64,
+        /// Bytes of the DEFLATE stream.
+        compressed_len: u64,
+        /// Bytes of the file.
+        len: u64,
+        /// CRC-32 of the file's bytes.
+        crc32: u32,
+    },
+    /// A file of the host, opened when it is written.
+    Host {
+        /// Its path.
+        path: PathBuf,
+        /// Bytes when the tree was made; another length later is an error.
+        len: u64,
+    },
+}
+
+impl Content {
+    /// Bytes of the file, uncompressed.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Range { len, .. } | Self::Deflated { len, .. } | Self::Host { len, .. } => *len,
+        }
+    }
+
+    /// Whether the file is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bytes(a), Self::Bytes(b)) => a == b,
+            (
+                Self::Range { source: a, offset: x, len: l, .. },
+                Self::Range { source: b, offset: y, len: m, .. },
+            ) => Arc::ptr_eq(a, b) && x == y && l == m,
+            (Self::Deflated { source: a, offset: x, .. }, Self::Deflated { source: b, offset: y, .. }) => {
+                Arc::ptr_eq(a, b) && x == y
+            }
+            (Self::Host { path: a, .. }, Self::Host { path: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Entry {
+    /// A folder of root's.
+    pub const fn directory(mode: u32) -> Self {
+        Self::of(Kind::Directory, mode)
+    }
+
+    /// A symbolic link.
+    pub fn symlink(target: impl Into<String>) -> Self {
+        Self::of(Kind::Symlink(target.into()), 0o777)
+    }
+
+    /// A file of root's: `0755` when it is executable, else `0644`.
+    pub const fn file(content: Content, sha256: Option<Digest>, executable: bool) -> Self {
+        Self::of(Kind::File(File { content, sha256 }), if executable { 0o755 } else { 0o644 })
+    }
+
+    /// A file of root's whose bytes are here.
+    pub fn bytes(bytes: impl Into<Arc<[u8]>>, executable: bool) -> Self {
+        let bytes = bytes.into();
+        let sha256 = Digest::of(&bytes);
+        Self::file(Content::Bytes(bytes), Some(sha256), executable)
+    }
+
+    /// An entry of root's.
+    pub const fn of(kind: Kind, mode: u32) -> Self {
+        Self { kind, mode, uid: 0, gid: 0, xattrs: BTreeMap::new() }
+    }
+
+    /// Whether it is a folder.
+    pub const fn is_directory(&self) -> bool {
+        matches!(self.kind, Kind::Directory)
+    }
+
+    /// The content, if it is a regular file.
+    pub const fn content(&self) -> Option<&Content> {
+        match &self.kind {
+            Kind::File(file) => Some(&file.content),
+            _ => None,
+        }
+    }
+
+    /// The folder that a path below it implies: root's, and writable by root alone.
+    ///
+    /// A layer repeats the folders above what it holds, and an entry of a later layer replaces an earlier one's mode. So
+    /// the few folders that every distribution gives another mode get that mode here.
+    fn implied(path: &TreePath) -> Self {
+        Self::directory(match path.as_str() {
+            "tmp" | "var/tmp" => 0o1777,
+            "root" => 0o700,
+            _ => 0o755,
+        })
+    }
+
+    /// Whether installing one over the other changes nothing that a program would see.
+    fn same_content(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Directory, Kind::Directory) => true,
+            (a, b) => a == b && self.mode & 0o111 == other.mode & 0o111,
+        }
+    }
+}
+
+/// What can't be put into a tree.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// A name that no archive has a good reason to hold.
+    #[error("path `{path}` {problem}")]
+    Name {
+        /// The path, escaped.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Two entries on one path.
+    #[error("{path}: two entries with different content")]
+    Occupied {
+        /// The path.
+        path: TreePath,
+    },
+    /// A file or link where a folder is needed.
+    #[error("{path}: {parent} is not a folder")]
+    NotAFolder {
+        /// The path that was to be added.
+        path: TreePath,
+        /// What lies above it.
+        parent: TreePath,
+    },
+    /// A folder in one package, something else in another.
+    #[error("{path}: a folder in one and not in the other")]
+    FolderAndFile {
+        /// The path.
+        path: TreePath,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    fn tree(files: &[(&str, &str)]) -> Tree {
+        let mut tree = Tree::new();
+        for (name, text) in files {
+            tree.insert(path(name), Entry::bytes(text.as_bytes(), false)).unwrap();
+        }
+        tree
+    }
+
+    #[test]
+    fn parents_come_first_and_once() {
+        let names: Vec<_> = tree(&[("a/c/x", ""), ("a/b-d", ""), ("a/b/y", "")])
+            .iter()
+            .map(|(path, _)| path.to_string())
+            .collect();
+        assert_eq!(names, ["/a", "/a/b", "/a/b-d", "/a/b/y", "/a/c", "/a/c/x"]);
+    }
+
+    #[test]
+    fn refuses_names() {
+        for name in ["", "/", "a//b", "a/", "./a", "a/../b", "..", "a\0b", "a\nb", &"x".repeat(256)] {
+            assert!(TreePath::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn one_path_one_content() {
+        let mut one = tree(&[("a", "1")]);
+        assert_eq!(one.insert(path("a"), Entry::bytes(*b"1", false)), Ok(()));
+        assert_eq!(
+            one.insert(path("a"), Entry::bytes(*b"2", false)),
+            Err(TreeError::Occupied { path: path("a") })
+        );
+        assert_eq!(
+            one.insert(path("a/b"), Entry::bytes(*b"2", false)),
+            Err(TreeError::NotAFolder { path: path("a/b"), parent: path("a") })
+        );
+    }
+
+    #[test]
+    fn merge_reports_what_differs_and_keeps_the_later() {
+        let mut one = tree(&[("p/same", "s"), ("p/mine", "1")]);
+        assert_eq!(one.merge(tree(&[("p/same", "s"), ("p/mine", "2")])), Ok(vec![path("p/mine")]));
+        assert_eq!(one.get(&path("p/mine")), Some(&Entry::bytes(*b"2", false)));
+        assert_eq!(one.merge(tree(&[("p", "file")])), Err(TreeError::FolderAndFile { path: path("p") }));
+    }
+
+    #[test]
+    fn implied_folders_take_no_mode_away() {
+        let mut one = Tree::new();
+        one.insert(path("srv"), Entry::directory(0o2775)).unwrap();
+        one.merge(tree(&[("srv/x", "")])).unwrap();
+        assert_eq!(one.get(&path("srv")).map(|entry| entry.mode), Some(0o2775));
+        assert_eq!(tree(&[("tmp/x", "")]).get(&path("tmp")).map(|entry| entry.mode), Some(0o1777));
+    }
+}
