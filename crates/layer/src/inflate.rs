@@ -179,7 +179,10 @@ mod tests {
                 Ok(plain) => assert_eq!((result, back.as_slice()), (Ok(()), plain), "{read} {piece}"),
                 // In pieces, not all of what follows has been seen when the error is found.
                 Err(InflateError::Trailing { .. }) => {
-                    assert!(matches!(result, Err(InflateError::Trailing { .. })), "{read} {piece} {result:?}");
+                    assert!(
+                        matches!(result, Err(InflateError::Trailing { .. })),
+                        "{read} {piece} {result:?}"
+                    );
                 }
                 Err(error) => assert_eq!(result, Err(error), "{read} {piece}"),
             }
@@ -195,7 +198,19 @@ mod tests {
         check(&stream, plain.len() - 1, Err(InflateError::Length { expected: plain.len() as u64 - 1 }));
         check(&stream, plain.len() + 1, Err(InflateError::Length { expected: plain.len() as u64 + 1 }));
         check(&[&stream[..], b"x"].concat(), plain.len(), Err(InflateError::Trailing { unused: 1 }));
-        check(&stream[..stream.len() - 1], plain.len(), Err(InflateError::Damaged));
         check(&[0xff; 40], 10, Err(InflateError::Damaged));
+    }
+
+    #[test]
+    fn a_stream_cut_off_is_an_error() {
+        let plain = vec![7; 100_000];
+        let stream = deflated(&plain);
+        for end in 0..stream.len() {
+            let cut = &stream[..end];
+            assert!(WholeInflater::new().unwrap().inflate(cut, plain.len()).is_err(), "{end}");
+            let mut inflater = StreamInflater::new(plain.len() as u64);
+            let pushed = inflater.push(cut, 1 << 16, &mut |_| Ok::<(), InflateError>(()));
+            assert!(pushed.and_then(|()| inflater.finish()).is_err(), "{end}");
+        }
     }
 }

@@ -9,15 +9,20 @@
 
 mod codec;
 mod deflate;
+mod environment;
+mod files;
 mod inflate;
 mod pair;
 mod source;
 mod tar;
 mod tree;
+pub mod wheel;
 mod write;
 pub mod zip;
 
 pub use codec::{Codec, FRAME};
+pub use environment::environment;
+pub use files::{FilesError, files};
 pub use inflate::InflateError;
 pub use source::Source;
 pub use tree::{Content, Entry, File, Kind, Tree, TreeError, TreePath};

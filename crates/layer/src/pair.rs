@@ -10,9 +10,8 @@ use sha2::block_api::compress256;
 
 const BLOCK: usize = 64;
 
-const START: [u32; 8] = [
-    0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
-];
+const START: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// Hashes a stream, and a part of it that starts at a multiple of 64 bytes.
 pub(crate) struct PairHasher {
@@ -113,7 +112,11 @@ mod tests {
         file.chunks(step).for_each(|piece| hasher.update(piece));
         assert_eq!(hasher.end(), Some(Digest::of(file)), "{before} {part} {after} {step}");
         tail.chunks(step).for_each(|piece| hasher.update(piece));
-        assert_eq!(hasher.finish(), (Digest::of(&bytes), bytes.len() as u64), "{before} {part} {after} {step}");
+        assert_eq!(
+            hasher.finish(),
+            (Digest::of(&bytes), bytes.len() as u64),
+            "{before} {part} {after} {step}"
+        );
     }
 
     #[test]

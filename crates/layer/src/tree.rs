@@ -162,7 +162,10 @@ impl TreePath {
 
     /// The folders above, the nearest first; the root is not among them.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> {
-        self.0.rmatch_indices('/').filter_map(|(at, _)| self.0.get(..at)).map(|parent| Self(parent.to_owned()))
+        self.0
+            .rmatch_indices('/')
+            .filter_map(|(at, _)| self.0.get(..at))
+            .map(|parent| Self(parent.to_owned()))
     }
 }
 

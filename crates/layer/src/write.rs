@@ -135,16 +135,16 @@ const PIECE: usize = 256 << 10;
 /// Pieces that wait between two threads.
 const QUEUE: usize = 8;
 
-struct Writer<'scope, 'env> {
+struct Writer<'scope> {
     plain: Plain<'scope>,
-    blob: Blob<'scope, 'env>,
+    blob: Blob<'scope>,
     codec: Codec,
     /// Tar stream that is not compressed yet: frames for the codecs that compress anew, glue for [`Codec::GzipCopy`].
     pending: Vec<u8>,
     whole: Option<WholeInflater>,
 }
 
-impl Writer<'_, '_> {
+impl Writer<'_> {
     fn tree(&mut self, tree: &Tree, epoch: u64) -> Result<(), WriteError> {
         let mut header = Vec::new();
         for (path, entry) in tree.iter() {
@@ -179,7 +179,8 @@ impl Writer<'_, '_> {
             }
             Content::Range { source, offset, len, crc32 } => self.range(path, source, *offset, *len, *crc32),
             Content::Deflated { source, offset, compressed_len, len, crc32 } => {
-                let zip = Deflated { path, source, offset: *offset, compressed_len: *compressed_len, len: *len };
+                let zip =
+                    Deflated { path, source, offset: *offset, compressed_len: *compressed_len, len: *len };
                 self.deflated(&zip, *crc32)
             }
             Content::Host { path: file, len } => {
@@ -493,17 +494,17 @@ impl<'scope> Plain<'scope> {
 }
 
 /// The compressed stream's end: hashed and written out.
-enum Blob<'scope, 'env> {
-    Here(BlobState<'env>),
+enum Blob<'scope> {
+    Here(BlobState<'scope>),
     There {
         sender: SyncSender<Vec<u8>>,
-        thread: std::thread::ScopedJoinHandle<'scope, Result<BlobState<'env>, WriteError>>,
+        thread: std::thread::ScopedJoinHandle<'scope, Result<BlobState<'scope>, WriteError>>,
     },
 }
 
-struct BlobState<'env> {
+struct BlobState<'scope> {
     hasher: Hasher,
-    out: &'env mut (dyn Write + Send),
+    out: &'scope mut (dyn Write + Send),
 }
 
 impl BlobState<'_> {
@@ -513,8 +514,8 @@ impl BlobState<'_> {
     }
 }
 
-impl<'scope, 'env: 'scope> Blob<'scope, 'env> {
-    fn start(scope: &'scope Scope<'scope, 'env>, out: &'env mut (dyn Write + Send), threads: bool) -> Self {
+impl<'scope> Blob<'scope> {
+    fn start(scope: &'scope Scope<'scope, '_>, out: &'scope mut (dyn Write + Send), threads: bool) -> Self {
         let mut state = BlobState { hasher: Hasher::new(), out };
         if !threads {
             return Self::Here(state);

@@ -32,8 +32,9 @@ pub fn find(source: &Source, limits: &Limits) -> Result<Directory, Error> {
     if directory_end != records_offset {
         return Err(Error::DirectoryEnd { end: directory_end, expected: records_offset });
     }
-    Limits::check("entries", directory.entries, limits.entries)?;
-    Limits::check("bytes of central directory", directory.size, limits.directory)?;
+    let archive = || "the archive".to_owned();
+    Limits::check(archive, "entries", directory.entries, limits.entries)?;
+    Limits::check(archive, "bytes of central directory", directory.size, limits.directory)?;
     Ok(directory)
 }
 
@@ -109,9 +110,11 @@ fn read_locator(source: &Source, end_offset: u64) -> Result<Option<u64>, Error> 
     if signature != LOCATOR_SIGNATURE {
         return Ok(None);
     }
-    let expected = offset
-        .checked_sub(END64_LEN)
-        .ok_or(Error::Truncated { record: "Zip64 end record", offset: 0, available: offset })?;
+    let expected = offset.checked_sub(END64_LEN).ok_or(Error::Truncated {
+        record: "Zip64 end record",
+        offset: 0,
+        available: offset,
+    })?;
     check_field(record, "disk of the end record", disk.into(), 0)?;
     check_field(record, "number of disks", disks.into(), 1)?;
     check_field(record, "offset of the Zip64 end record", end64_offset, expected)?;
@@ -178,11 +181,6 @@ impl End {
     }
 }
 
-fn check_field(
-    record: &'static str,
-    field: &'static str,
-    found: u64,
-    expected: u64,
-) -> Result<(), Error> {
+fn check_field(record: &'static str, field: &'static str, found: u64, expected: u64) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::EndField { record, field, found, expected }) }
 }

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::io;
 
-use super::Limits;
-
 /// Why an archive is refused. Offsets are bytes from the start of the archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -105,9 +103,11 @@ pub enum Error {
     },
 
     /// The archive is larger than this program is willing to read.
-    #[error("{value} {what}, the limit is {limit}")]
+    #[error("{subject} has {value} {what}, the limit is {limit}")]
     Limit {
-        /// What is limited; see [`Limits`].
+        /// The archive or an entry.
+        subject: String,
+        /// What is limited; see [`Limits`](super::Limits).
         what: &'static str,
         /// How much there is.
         value: u64,
@@ -152,7 +152,9 @@ pub enum Error {
     },
 
     /// The local header names another file.
-    #[error("the entry {central:?} of the central directory is named {local:?} in its local header at byte {offset}")]
+    #[error(
+        "the entry {central:?} of the central directory is named {local:?} in its local header at byte {offset}"
+    )]
     LocalName {
         /// In the central directory.
         central: String,
@@ -163,7 +165,9 @@ pub enum Error {
     },
 
     /// The two headers of an entry disagree.
-    #[error("{field} of {name:?} is {local:#x} in its local header and {central:#x} in the central directory")]
+    #[error(
+        "{field} of {name:?} is {local:#x} in its local header and {central:#x} in the central directory"
+    )]
     HeadersDisagree {
         /// The entry.
         name: String,
@@ -188,8 +192,23 @@ pub enum Error {
         expected: u64,
     },
 
+    /// Stored data whose length only its own descriptor tells.
+    #[error(
+        "the entry {name:?} is {size} stored bytes followed by a data descriptor, and its local header does not say how \
+         many: where it ends would be a guess"
+    )]
+    UnknownLength {
+        /// The entry.
+        name: String,
+        /// Bytes of content, by the central directory.
+        size: u64,
+    },
+
     /// Bytes between two entries belong to none, or the directory is not right behind the last.
-    #[error("{name:?} ends at byte {end}, but what follows begins at byte {next}: {} bytes belong to nothing", .next - .end)]
+    #[error(
+        "{} bytes from byte {end} on belong to nothing: {name:?} ends there, and what follows begins at byte {next}",
+        .next.saturating_sub(*.end)
+    )]
     Gap {
         /// The entry before the gap; empty for the start of the file.
         name: String,
@@ -200,7 +219,7 @@ pub enum Error {
     },
 
     /// Two entries, or an entry and the central directory, share bytes.
-    #[error("{name:?} ends at byte {end}, but what follows begins at byte {next} already")]
+    #[error("{name:?} ends at byte {end}, but what follows begins already at byte {next}")]
     Overlap {
         /// The first of the two.
         name: String,
@@ -222,7 +241,9 @@ pub enum Error {
     },
 
     /// A compression method that wheels don't use.
-    #[error("the entry {name:?} is compressed by method {method}; only 0 (stored) and 8 (deflated) are supported")]
+    #[error(
+        "the entry {name:?} is compressed by method {method}; only 0 (stored) and 8 (deflated) are supported"
+    )]
     Method {
         /// The entry.
         name: String,
@@ -236,7 +257,7 @@ pub enum Error {
         /// The entry.
         name: String,
         /// The disk's number.
-        disk: u64,
+        disk: u16,
     },
 
     /// The extra fields of an entry can't be read, or more than one way.
@@ -266,12 +287,15 @@ pub enum Error {
     },
 
     /// A device, a socket or a pipe; or a directory whose name does not end in a slash, or the reverse.
-    #[error("the entry {name:?} has the mode {mode:#o}, which is no file, no symlink, or no directory where the name is one's")]
+    #[error(
+        "the entry {name:?} has the external attributes {attributes:#010x}: neither a file nor a symlink, nor a \
+         directory whose name ends in a slash"
+    )]
     FileType {
         /// The entry.
         name: String,
-        /// Its mode, with the type.
-        mode: u32,
+        /// Its external attributes: the mode of a Unix in the upper half, that of DOS in the lowest byte.
+        attributes: u32,
     },
 
     /// A directory with content.
@@ -295,7 +319,9 @@ pub enum Error {
     },
 
     /// An entry's DEFLATE stream ends before the bytes that the entry has in the archive.
-    #[error("the DEFLATE stream of {name:?} ends after {consumed} bytes, the entry has {compressed_size} in the archive")]
+    #[error(
+        "the DEFLATE stream of {name:?} ends after {consumed} bytes, the entry has {compressed_size} in the archive"
+    )]
     StreamEnd {
         /// The entry.
         name: String,

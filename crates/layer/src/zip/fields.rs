@@ -51,11 +51,6 @@ pub fn parse<'a, T>(
 }
 
 /// Compares a record's signature.
-pub fn expect_signature(
-    record: &'static str,
-    offset: u64,
-    found: u32,
-    expected: u32,
-) -> Result<(), Error> {
+pub fn expect_signature(record: &'static str, offset: u64, found: u32, expected: u32) -> Result<(), Error> {
     if found == expected { Ok(()) } else { Err(Error::Signature { record, offset, found, expected }) }
 }
