@@ -28,7 +28,7 @@ pub fn find(source: &Source, limits: &Limits) -> Result<Directory, Error> {
         Some(end64_offset) => (read_end64(source, end64_offset, &end)?, end64_offset),
         None => (end.without_zip64()?, end_offset),
     };
-    let directory_end = directory.offset.checked_add(directory.size).unwrap_or(u64::MAX);
+    let directory_end = directory.offset.saturating_add(directory.size);
     if directory_end != records_offset {
         return Err(Error::DirectoryEnd { end: directory_end, expected: records_offset });
     }
