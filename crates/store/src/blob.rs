@@ -1,0 +1,355 @@
+//! Blobs: writing, looking up, and noticing damage.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use imgforge_oci::{Digest, Hasher};
+
+use crate::Store;
+use crate::error::{At as _, StoreError};
+use crate::stamp::{Stamp, touch};
+
+/// What [`Store::check`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobState {
+    /// The blob is there and is what its digest says.
+    Intact,
+    /// There is none.
+    Missing,
+    /// There was one with other bytes; it is no longer in its place.
+    Damaged {
+        /// The digest of the bytes found; none when they could not be read.
+        received: Option<Digest>,
+        /// Where they are now, until the next collection.
+        moved_to: PathBuf,
+    },
+}
+
+impl Store {
+    /// Whether the blob is there and good. Counts as a use.
+    ///
+    /// Costs a few microseconds while the blob's stamp holds, and one hash of it otherwise. A damaged blob is moved to
+    /// `tmp/`, so that it is fetched or made again.
+    ///
+    /// # Errors
+    /// As for any reading and writing in the store; damage is no error.
+    pub fn check(&self, digest: &Digest) -> Result<BlobState, StoreError> {
+        let path = self.blob_path(digest);
+        {
+            let _gate = self.gate_shared()?;
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_file() && self.stamp(digest) == Some(Stamp::of(&metadata)) => {
+                    touch(&self.stamp_path(digest))?;
+                    return Ok(BlobState::Intact);
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BlobState::Missing),
+                Err(error) => return Err(StoreError::io(&path, error)),
+            }
+        }
+        self.rehash(digest, &mut |_| {})
+    }
+
+    /// Whether the blob is there and good: [`check`](Self::check) for those who make a damaged blob anew anyway.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check).
+    pub fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.check(digest)? == BlobState::Intact)
+    }
+
+    /// Opens a blob for reading, after a [`check`](Self::check).
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`], [`StoreError::Damaged`], or as for any reading of the store.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, StoreError> {
+        match self.check(digest)? {
+            BlobState::Intact => {
+                let path = self.blob_path(digest);
+                File::open(&path).at(&path)
+            }
+            BlobState::Missing => Err(StoreError::Missing { digest: *digest, root: self.root().to_owned() }),
+            BlobState::Damaged { moved_to, .. } => Err(StoreError::Damaged { digest: *digest, moved_to }),
+        }
+    }
+
+    /// Stores bytes that are in memory.
+    ///
+    /// # Errors
+    /// As for any writing to the store.
+    pub fn insert(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if !self.contains(&digest)? {
+            let mut writer = self.writer()?;
+            writer.spool.append(bytes)?;
+            writer.commit(digest, bytes.len() as u64)?;
+        }
+        Ok(digest)
+    }
+
+    /// Begins a blob whose writer hashes what it writes on its way.
+    ///
+    /// # Errors
+    /// As for any writing to the store.
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        let (file, path) = self.create_tmp()?;
+        Ok(BlobWriter { store: self.clone(), spool: Spool::new(file, path, 0) })
+    }
+
+    /// Begins a blob that is hashed as it is written.
+    ///
+    /// # Errors
+    /// As for any writing to the store.
+    pub fn hashing_writer(&self) -> Result<HashingWriter, StoreError> {
+        Ok(HashingWriter { writer: self.writer()?, hasher: Hasher::new() })
+    }
+
+    /// Reads the whole blob, whatever its stamp says, and stamps or moves it. `on_bytes` learns of bytes read.
+    pub(crate) fn rehash(
+        &self,
+        digest: &Digest,
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<BlobState, StoreError> {
+        let path = self.blob_path(digest);
+        let options = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).clone();
+        let file = match options.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BlobState::Missing),
+            // A link is no blob, wherever it points. There are no bytes of its own to set aside.
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                return self.quarantine(digest, None, None);
+            }
+            Err(error) => return Err(StoreError::io(&path, error)),
+        };
+        let metadata = file.metadata().at(&path)?;
+        if !metadata.is_file() {
+            return self.quarantine(digest, Some(metadata.ino()), None);
+        }
+        // Sealed before it is read, so that a write during the reading shows in the comparison after it.
+        let stamp = Stamp::seal(&file).at(&path)?;
+        let received = hash(&file, on_bytes).ok();
+        if received != Some(*digest) || Stamp::of(&file.metadata().at(&path)?) != stamp {
+            return self.quarantine(digest, Some(metadata.ino()), received);
+        }
+        // A store that was copied here may not be on the disk yet, and a stamp must not be there before its blob.
+        file.sync_all().at(&path)?;
+        let _gate = self.gate_shared()?;
+        self.put_stamp(digest, stamp)?;
+        Ok(BlobState::Intact)
+    }
+
+    /// Moves a bad blob away, unless somebody has put another file in its place meanwhile.
+    fn quarantine(
+        &self,
+        digest: &Digest,
+        inode: Option<u64>,
+        received: Option<Digest>,
+    ) -> Result<BlobState, StoreError> {
+        let path = self.blob_path(digest);
+        let moved_to = self.tmp().join(self.unique_name(&format!("damaged-{}", digest.hex())));
+        let _gate = self.gate_exclusive()?;
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if inode.is_some_and(|inode| inode != metadata.ino()) => {}
+            Ok(metadata) => {
+                if metadata.is_symlink() {
+                    fs::remove_file(&path).at(&path)?;
+                } else {
+                    fs::rename(&path, &moved_to).at(&path)?;
+                }
+                let _ = fs::remove_file(self.stamp_path(digest));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io(&path, error)),
+        }
+        Ok(BlobState::Damaged { received, moved_to })
+    }
+
+    /// Gives a finished file in `tmp/` its place. The caller has compared its digest.
+    pub(crate) fn publish(&self, spool: &mut Spool, digest: &Digest) -> Result<(), StoreError> {
+        let stamp = Stamp::seal(&spool.file).at(&spool.path)?;
+        spool.file.sync_all().at(&spool.path)?;
+        let path = self.blob_path(digest);
+        let _gate = self.gate_shared()?;
+        fs::rename(&spool.path, &path).at(&path)?;
+        spool.is_kept = true;
+        self.0.unsynced.store(true, Ordering::Release);
+        // Without a stamp the blob is hashed at its next use, so a full disk here is no failure.
+        match self.put_stamp(digest, stamp) {
+            Err(StoreError::Full { .. }) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// A blob being written, by somebody who knows its digest at the end. Dropped without a commit, it leaves nothing.
+///
+/// Each write is a system call: give it 64 KiB and more at a time.
+#[derive(Debug)]
+pub struct BlobWriter {
+    store: Store,
+    spool: Spool,
+}
+
+impl BlobWriter {
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.spool.written
+    }
+
+    /// Puts the blob into the store. `digest` and `size` must have been computed from the very bytes that were
+    /// written here; if the blob is there already, what was written is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Size`] when another number of bytes was written, or as for any writing to the store.
+    pub fn commit(mut self, digest: Digest, size: u64) -> Result<(), StoreError> {
+        if size != self.spool.written {
+            return Err(StoreError::Size { digest, written: self.spool.written, expected: size });
+        }
+        if self.store.contains(&digest)? {
+            return Ok(());
+        }
+        self.store.publish(&mut self.spool, &digest)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.spool.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A blob being written and hashed. Dropped without a commit, it leaves nothing.
+///
+/// Each write is a system call: give it 64 KiB and more at a time.
+pub struct HashingWriter {
+    writer: BlobWriter,
+    hasher: Hasher,
+}
+
+impl HashingWriter {
+    /// Puts the blob into the store, under the digest of what was written.
+    ///
+    /// # Errors
+    /// As for any writing to the store.
+    pub fn commit(self) -> Result<Digest, StoreError> {
+        let size = self.hasher.len();
+        let digest = self.hasher.finish();
+        self.writer.commit(digest, size)?;
+        Ok(digest)
+    }
+
+    /// Puts the blob into the store if it is the one expected.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] when it is not, or as for any writing to the store.
+    pub fn commit_expecting(self, expected: &Digest) -> Result<(), StoreError> {
+        let size = self.hasher.len();
+        let received = self.hasher.finish();
+        if received != *expected {
+            return Err(StoreError::Mismatch { expected: *expected, received, size });
+        }
+        self.writer.commit(received, size)
+    }
+}
+
+impl Write for HashingWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or(bytes));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file in `tmp/` that grows, locked for as long as it is open, and removed when dropped unless it is kept.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
+    pub(crate) written: u64,
+    /// Where the bytes begin that the disk has not been asked to write yet.
+    pub(crate) pending: u64,
+    /// Whether the file is to stay where it is: it was published, or is to be gone on with.
+    pub(crate) is_kept: bool,
+}
+
+/// How many bytes gather before the disk is asked to write them.
+const WRITE_BEHIND: u64 = 8 << 20;
+
+impl Spool {
+    /// Takes over a file that stands at its end, which is at `written`.
+    pub(crate) fn new(file: File, path: PathBuf, written: u64) -> Self {
+        Self { file, path, written, pending: written, is_kept: false }
+    }
+
+    /// [`Write::write_all`] with the path in the error.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        match self.write_all(bytes) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(StoreError::io(&self.path, error)),
+        }
+    }
+}
+
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        if self.written - self.pending >= WRITE_BEHIND {
+            start_writing(&self.file, self.pending, self.written - self.pending);
+            self.pending = self.written;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // What can't be removed is found unlocked, and removed, by the next collection.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Asks the kernel to begin writing a range to the disk, and doesn't wait for it: the disk works while the next bytes
+/// are made, and the sync at the end has little left to do. Only a hint, so its failure is none.
+fn start_writing(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // SAFETY: the call takes an open descriptor, which `file` owns for its length, and no memory.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}
+
+/// Hashes a file from its beginning.
+fn hash(mut file: &File, on_bytes: &mut dyn FnMut(u64)) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => {
+                hasher.update(buffer.get(..count).unwrap_or(&buffer));
+                on_bytes(count as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
