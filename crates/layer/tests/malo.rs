@@ -3,6 +3,8 @@
 //! The corpus has four folders: `accept`, which every reader should take; `reject` and `malicious`, which none should;
 //! and `iffy`, where it depends. Of these the table says one by one why.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
