@@ -1,0 +1,457 @@
+//! What a tar stream is made of, entry by entry, without its content.
+//!
+//! A reader of its own because it reads what strangers wrote: nothing is allocated for a size that the stream only
+//! claims, every name is checked here, and whatever readers are known to understand differently (a folder with
+//! content, sparse files, content behind the end) is refused. Formats: POSIX.1-1988 ustar, POSIX.1-2001 pax, and
+//! GNU's long names and base-256 numbers.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+
+use crate::Error;
+
+/// Bytes of a header and the unit that content is padded to.
+pub(crate) const BLOCK: u64 = 512;
+/// Bytes of pax records or of a GNU long name; extended attributes can be large, names cannot.
+const MAX_EXTENSION: u64 = 1 << 20;
+/// Entries of one stream: a thousand times what a large image layer has.
+const MAX_ENTRIES: usize = 4_000_000;
+
+/// A stream whose position is known and whose bytes can be passed over.
+pub(crate) trait Input: Read + Sized {
+    /// Passes over `count` bytes.
+    fn skip(&mut self, count: u64) -> io::Result<()> {
+        let passed = io::copy(&mut self.by_ref().take(count), &mut io::sink())?;
+        if passed == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// One entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Relative, without `.` and without a trailing slash; empty for the root folder itself.
+    pub path: Vec<u8>,
+    /// The header's type, `0` for a regular file.
+    pub kind: u8,
+    /// Bytes of content.
+    pub size: u64,
+    /// Byte of the stream at which the content starts.
+    pub offset: u64,
+}
+
+/// What the whole stream told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Entries, extensions not counted.
+    pub entries: usize,
+    /// Entries whose parent folder has no entry before them.
+    pub without_parent: usize,
+    /// Whether two blocks of zeros end it.
+    pub ended: bool,
+}
+
+/// Reads `input` to its end, calling `visit` for every entry.
+///
+/// # Errors
+/// [`Error::Tar`] for a broken stream, an unsafe name or two entries on one path; [`Error::Io`] from below.
+pub(crate) fn scan<R: Input>(mut input: R, mut visit: impl FnMut(Entry)) -> Result<Summary, Error> {
+    let mut summary = Summary::default();
+    let mut seen: HashSet<Vec<u8>> = HashSet::new();
+    let mut extension = Extension::default();
+    let mut offset = 0;
+    loop {
+        let fail = move |detail: String| Error::Tar { offset, detail };
+        let Some(block) = read_block(&mut input).map_err(|error| truncated(error, offset))? else {
+            if extension != Extension::default() {
+                return Err(fail("it ends between an entry's extension and the entry".to_owned()));
+            }
+            return Ok(summary);
+        };
+        if block.iter().all(|byte| *byte == 0) {
+            summary.ended = end(&mut input, offset)?;
+            return Ok(summary);
+        }
+        let header = Header(&block);
+        header.verify().map_err(fail)?;
+        let kind = header.kind();
+        let mut size = header.size().map_err(fail)?;
+        offset += BLOCK;
+
+        if matches!(kind, b'x' | b'g' | b'L' | b'K') {
+            if size > MAX_EXTENSION {
+                return Err(fail(format!("an extension of {size} bytes; at most {MAX_EXTENSION} are read")));
+            }
+            let mut body = Vec::new();
+            input.by_ref().take(size).read_to_end(&mut body)?;
+            if body.len() as u64 != size {
+                return Err(fail("it ends inside an extension".to_owned()));
+            }
+            skip(&mut input, padding(size), offset)?;
+            offset += size + padding(size);
+            extension.take(kind, &body).map_err(fail)?;
+            continue;
+        }
+
+        let Extension { path, link, size: long_size } = std::mem::take(&mut extension);
+        size = long_size.unwrap_or(size);
+        let raw = path.unwrap_or_else(|| header.path());
+        let shown = String::from_utf8_lossy(&raw).into_owned();
+        let path = safe_path(&raw).map_err(|reason| fail(format!("entry `{shown}`: {reason}")))?;
+        match kind {
+            b'0' | b'7' => {}
+            b'1'..=b'6' if size > 0 => {
+                return Err(fail(format!("entry `{shown}` has {size} bytes of content, but is no file")));
+            }
+            b'1' => {
+                let target = link.unwrap_or_else(|| header.link());
+                safe_path(&target).map_err(|reason| {
+                    fail(format!(
+                        "entry `{shown}` is a hard link to `{}`: {reason}",
+                        String::from_utf8_lossy(&target)
+                    ))
+                })?;
+            }
+            b'2'..=b'6' => {}
+            _ => return Err(fail(format!("entry `{shown}` has the unknown type `{}`", kind.escape_ascii()))),
+        }
+        if !seen.insert(path.clone()) {
+            return Err(fail(format!("entry `{shown}` is there twice")));
+        }
+        summary.entries += 1;
+        if summary.entries > MAX_ENTRIES {
+            return Err(fail(format!("more than {MAX_ENTRIES} entries")));
+        }
+        if parent(&path).is_some_and(|parent| !seen.contains(parent)) {
+            summary.without_parent += 1;
+        }
+        visit(Entry { path, kind, size, offset });
+        let span =
+            size.checked_add(padding(size)).ok_or_else(|| fail(format!("entry `{shown}`: {size} bytes")))?;
+        skip(&mut input, span, offset)?;
+        offset = offset.checked_add(span).ok_or_else(|| fail(format!("entry `{shown}`: {size} bytes")))?;
+    }
+}
+
+/// Bytes that fill the last block of content.
+pub(crate) const fn padding(size: u64) -> u64 {
+    (BLOCK - size % BLOCK) % BLOCK
+}
+
+fn truncated(error: io::Error, offset: u64) -> Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        Error::Tar { offset, detail: "it ends in the middle".to_owned() }
+    } else {
+        error.into()
+    }
+}
+
+fn skip(input: &mut impl Input, count: u64, offset: u64) -> Result<(), Error> {
+    input.skip(count).map_err(|error| truncated(error, offset))
+}
+
+fn read_block(input: &mut impl Read) -> io::Result<Option<[u8; BLOCK as usize]>> {
+    let mut bytes = Vec::with_capacity(BLOCK as usize);
+    input.by_ref().take(BLOCK).read_to_end(&mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    bytes.try_into().map(Some).map_err(|_| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Behind one block of zeros: another one, and then nothing but zeros, because readers disagree on what more means.
+fn end(input: &mut impl Read, offset: u64) -> Result<bool, Error> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut count = BLOCK;
+    loop {
+        let read = input.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(count >= 2 * BLOCK && count.is_multiple_of(BLOCK));
+        }
+        if buffer.iter().take(read).any(|byte| *byte != 0) {
+            return Err(Error::Tar { offset, detail: "there is content behind its end".to_owned() });
+        }
+        count += read as u64;
+    }
+}
+
+/// What the next entry has from the extensions before it.
+#[derive(Default, PartialEq, Eq)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+impl Extension {
+    fn take(&mut self, kind: u8, body: &[u8]) -> Result<(), String> {
+        let name = || body.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+        match kind {
+            b'L' => self.path = Some(name()),
+            b'K' => self.link = Some(name()),
+            _ => {
+                for (key, value) in pax_records(body)? {
+                    match key {
+                        // A global record would rename every entry that follows.
+                        b"path" | b"linkpath" | b"size" if kind == b'g' => {
+                            return Err("a global extension sets a path or a size".to_owned());
+                        }
+                        b"path" => self.path = Some(value.to_vec()),
+                        b"linkpath" => self.link = Some(value.to_vec()),
+                        b"size" => {
+                            let size = std::str::from_utf8(value).ok().and_then(|text| digits(text, 10));
+                            self.size = Some(size.ok_or("an extension has a size that is no number")?);
+                        }
+                        key if key.starts_with(b"GNU.sparse.") => {
+                            return Err("it has a sparse file".to_owned());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Record<'a> = (&'a [u8], &'a [u8]);
+
+/// Records of the form `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record.
+fn pax_records(mut body: &[u8]) -> Result<Vec<Record<'_>>, String> {
+    let mut records = Vec::new();
+    while !body.is_empty() {
+        let record = (|| {
+            let space = body.iter().take(20).position(|byte| *byte == b' ')?;
+            let length: usize = std::str::from_utf8(body.get(..space)?).ok()?.parse().ok()?;
+            let (record, rest) = body.split_at_checked(length)?;
+            let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+            let equals = record.iter().position(|byte| *byte == b'=')?;
+            body = rest;
+            Some((record.get(..equals)?, record.get(equals + 1..)?))
+        })();
+        records.push(record.ok_or("a broken pax record")?);
+    }
+    Ok(records)
+}
+
+struct Header<'a>(&'a [u8; BLOCK as usize]);
+
+impl Header<'_> {
+    fn field(&self, start: usize, length: usize) -> &[u8] {
+        self.0.get(start..start + length).unwrap_or_default()
+    }
+
+    fn text(&self, start: usize, length: usize) -> &[u8] {
+        self.field(start, length).split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
+    fn verify(&self) -> Result<(), String> {
+        let sum = |range: &[u8]| range.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+        let found = sum(self.field(0, 148)) + 8 * u64::from(b' ') + sum(self.field(156, 356));
+        let expected = number(self.field(148, 8)).ok_or("a header's checksum is no number")?;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!("a header's checksum says {expected}, it is {found}"))
+        }
+    }
+
+    fn size(&self) -> Result<u64, String> {
+        number(self.field(124, 12)).ok_or_else(|| "a header's size is no number".to_owned())
+    }
+
+    /// The type; the oldest writers left a zero for a file, or a name with a slash for a folder.
+    fn kind(&self) -> u8 {
+        match self.field(156, 1) {
+            [0] if self.text(0, 100).ends_with(b"/") => b'5',
+            [0] => b'0',
+            [kind] => *kind,
+            _ => 0,
+        }
+    }
+
+    fn path(&self) -> Vec<u8> {
+        let (prefix, name) = (self.text(345, 155), self.text(0, 100));
+        // GNU's own format has times where ustar has the prefix.
+        if prefix.is_empty() || self.field(257, 6) != b"ustar\0" {
+            return name.to_vec();
+        }
+        [prefix, b"/", name].concat()
+    }
+
+    fn link(&self) -> Vec<u8> {
+        self.text(157, 100).to_vec()
+    }
+}
+
+/// An octal number, or a big-endian one behind a byte with its high bit set.
+fn number(field: &[u8]) -> Option<u64> {
+    if let [first @ 0x80..=0xbf, rest @ ..] = field {
+        return rest.iter().try_fold(u64::from(first & 0x3f), |value, byte| {
+            value.checked_mul(256).map(|value| value | u64::from(*byte))
+        });
+    }
+    let text = std::str::from_utf8(field).ok()?.trim_matches(['\0', ' ']);
+    if text.is_empty() { Some(0) } else { digits(text, 8) }
+}
+
+/// Digits alone: the standard library would take a sign as well.
+fn digits(text: &str, radix: u32) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    u64::from_str_radix(text, radix).ok().filter(|_| plain)
+}
+
+/// Takes an entry's name apart and puts it together again without what changes nothing.
+fn safe_path(raw: &[u8]) -> Result<Vec<u8>, &'static str> {
+    if raw.is_empty() {
+        return Err("it has no name");
+    }
+    if raw.starts_with(b"/") {
+        return Err("an absolute path");
+    }
+    if raw.contains(&0) {
+        return Err("a NUL in the path");
+    }
+    let mut parts =
+        raw.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").peekable();
+    let mut path = Vec::with_capacity(raw.len());
+    while let Some(part) = parts.next() {
+        if part == b".." {
+            return Err("a path that leaves its root");
+        }
+        path.extend_from_slice(part);
+        if parts.peek().is_some() {
+            path.push(b'/');
+        }
+    }
+    Ok(path)
+}
+
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    path.get(..slash)
+}
+
+#[cfg(test)]
+mod tests {
+    use tar::{Builder, EntryType, Header as Made};
+
+    use super::*;
+
+    impl Input for &[u8] {}
+
+    fn entry(builder: &mut Builder<Vec<u8>>, path: &str, kind: EntryType, body: &[u8]) {
+        let mut header = Made::new_ustar();
+        // Unsafe names are what some of these tests are about; the builder would refuse them.
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(body.len() as u64);
+        header.set_cksum();
+        builder.append(&header, body).unwrap();
+    }
+
+    fn stream(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
+        let mut builder = Builder::new(Vec::new());
+        for (path, kind, body) in entries {
+            entry(&mut builder, path, *kind, body);
+        }
+        builder.into_inner().unwrap()
+    }
+
+    /// The paths, or the error.
+    fn check(bytes: &[u8], expected: &str) {
+        let mut paths = Vec::new();
+        let found = match scan(bytes, |entry| paths.push(String::from_utf8(entry.path).unwrap())) {
+            Ok(summary) => {
+                assert_eq!(summary.entries, paths.len());
+                format!("{} {}", paths.join(" "), if summary.ended { "end" } else { "open" })
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(found.contains(expected), "expected {expected}\nfound {found}");
+    }
+
+    const FILE: EntryType = EntryType::Regular;
+    const DIR: EntryType = EntryType::Directory;
+
+    #[test]
+    fn sound_streams() {
+        check(&stream(&[]), " end");
+        check(&stream(&[("./a/", DIR, b""), ("a/b", FILE, b"12345")]), "a a/b end");
+        check(&stream(&[("a", FILE, &[7; 1024])])[..512 + 1024], "a open");
+    }
+
+    #[test]
+    fn long_names() {
+        let long = "d/".repeat(120) + "x";
+        let mut gnu = Builder::new(Vec::new());
+        let mut header = Made::new_gnu();
+        header.set_size(0);
+        gnu.append_data(&mut header, &long, io::empty()).unwrap();
+        check(&gnu.into_inner().unwrap(), &format!("{long} end"));
+        let mut pax = Builder::new(Vec::new());
+        pax.append_pax_extensions([("path", long.as_bytes())]).unwrap();
+        entry(&mut pax, "short", FILE, b"");
+        check(&pax.into_inner().unwrap(), &format!("{long} end"));
+    }
+
+    #[test]
+    fn unsafe_names() {
+        check(&stream(&[("/a", FILE, b"")]), "entry `/a`: an absolute path");
+        check(&stream(&[("a/../../b", FILE, b"")]), "a path that leaves its root");
+        check(&stream(&[("", FILE, b"")]), "it has no name");
+        check(&stream(&[("a", FILE, b""), ("./a", FILE, b"")]), "entry `./a` is there twice");
+    }
+
+    #[test]
+    fn broken_streams() {
+        let sound = stream(&[("a", FILE, b"12345"), ("b", FILE, b"")]);
+        check(&sound[..512 + 3], "it ends in the middle");
+        check(&sound[..100], "it ends in the middle");
+        let mut bent = sound.clone();
+        bent[0] = b'c';
+        check(&bent, "a header's checksum says");
+        let mut tail = sound;
+        *tail.last_mut().unwrap() = 1;
+        check(&tail, "there is content behind its end");
+        check(&stream(&[("a", DIR, b"12345")]), "has 5 bytes of content, but is no file");
+        check(&stream(&[("a", EntryType::GNUSparse, b"")]), "unknown type `S`");
+    }
+
+    #[test]
+    fn extensions_lie() {
+        let mut pax = Builder::new(Vec::new());
+        pax.append_pax_extensions([("size", b"99999999999999999999".as_slice())]).unwrap();
+        entry(&mut pax, "a", FILE, b"");
+        check(&pax.into_inner().unwrap(), "a size that is no number");
+        let mut pax = Builder::new(Vec::new());
+        pax.append_pax_extensions([("size", u64::MAX.to_string().as_bytes())]).unwrap();
+        entry(&mut pax, "a", FILE, b"");
+        check(&pax.into_inner().unwrap(), "18446744073709551615 bytes");
+        check(&stream(&[("x", EntryType::XHeader, b"999 path=b\n")]), "a broken pax record");
+        check(&stream(&[("x", EntryType::XGlobalHeader, b"11 path=abc\n")]), "a broken pax record");
+        check(
+            &stream(&[("x", EntryType::XGlobalHeader, b"12 path=abc\n")]),
+            "a global extension sets a path",
+        );
+    }
+
+    #[test]
+    fn parents_are_counted() {
+        let bytes = stream(&[("a/b", FILE, b""), ("a/", DIR, b""), ("a/c", FILE, b"")]);
+        assert_eq!(
+            scan(bytes.as_slice(), |_| {}).unwrap(),
+            Summary { entries: 3, without_parent: 1, ended: true }
+        );
+    }
+
+    #[test]
+    fn numbers() {
+        let check = |field: &[u8], expected| assert_eq!(number(field), expected);
+        check(b"00000000017\0", Some(15));
+        check(b"      17 \0", Some(15));
+        check(b"\x80\0\0\0\0\0\0\x02\0\0\0\0", Some(2 << 32));
+        check(b"\xff\xff\xff\xff\xff\xff\xff\xff", None);
+        check(b"99", None);
+        check(b"+7", None);
+    }
+}

@@ -1,0 +1,221 @@
+//! What other tools make of layouts and archives: skopeo, umoci and podman.
+//!
+//! A missing program fails its test and says how to install it, because a test that skips itself proves nothing.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{Store, reference, snapshot};
+use imgforge_oci::{Compression, Image, Ref, layout, read, validate};
+use serde_json::Value;
+
+/// Runs a program in a clean place of its own and returns what it prints.
+fn run(store: &Store, program: &str, arguments: &[&str]) -> String {
+    let home = store.path("home");
+    fs::create_dir_all(&home).unwrap();
+    let output = Command::new(program)
+        .args(arguments)
+        .env("HOME", &home)
+        .env("XDG_RUNTIME_DIR", &home)
+        .env("TMPDIR", &home)
+        .current_dir(&home)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}; install it: apt install {program}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {}\n{}{}",
+        arguments.join(" "),
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+fn dist(store: &Store, name: &str) -> String {
+    format!("oci:{}:{name}", store.path("dist").display())
+}
+
+/// An image with a layer of every compression, or of gzip only for tools that know no other.
+fn image(store: &Store, platform: &str, compressions: &[Compression]) -> Image {
+    let layers: Vec<_> = compressions
+        .iter()
+        .zip(1..)
+        .map(|(compression, number)| {
+            let (folder, file) = (format!("srv{number}/"), format!("srv{number}/file"));
+            store.layer(*compression, &[(&folder, ""), (&file, &format!("{platform} {number}\n"))])
+        })
+        .collect();
+    store.image(platform, &layers)
+}
+
+/// What skopeo copies as it is; plain layers it compresses on the way.
+const COMPRESSED: &[Compression] = &[Compression::Gzip, Compression::Zstd];
+const ALL: &[Compression] = &[Compression::Gzip, Compression::Zstd, Compression::None];
+const GZIP: &[Compression] = &[Compression::Gzip, Compression::Gzip];
+
+fn single(store: &Store) -> (Image, Vec<Ref>) {
+    let image = image(store, "linux/amd64", COMPRESSED);
+    let refs = vec![reference("app:1.0", image.descriptor())];
+    (image, refs)
+}
+
+/// Whether skopeo's view of an image is ours.
+fn check_inspect(store: &Store, source: &str, image: &Image) {
+    let found: Value = serde_json::from_str(&run(store, "skopeo", &["inspect", source])).unwrap();
+    assert_eq!(found["Digest"], image.manifest().descriptor().digest.to_string());
+    assert_eq!(found["Architecture"], image.platform().architecture());
+    assert_eq!(found["Created"], "1970-01-01T00:00:00Z");
+    let layers: Vec<_> = image.layers().iter().map(|layer| Value::from(layer.digest.to_string())).collect();
+    assert_eq!(found["Layers"], Value::from(layers));
+    let config: Value =
+        serde_json::from_str(&run(store, "skopeo", &["inspect", "--config", source])).unwrap();
+    assert_eq!(config["config"]["ExposedPorts"]["8080/tcp"], serde_json::json!({}));
+    assert_eq!(config["config"]["User"], "65532:65532");
+}
+
+#[test]
+fn skopeo_inspects_and_copies_a_layout() {
+    let store = Store::new();
+    let (image, refs) = single(&store);
+    store.write(&refs);
+    check_inspect(&store, &dist(&store, "app:1.0"), &image);
+    let copy = store.path("copy");
+    run(&store, "skopeo", &["copy", &dist(&store, "app:1.0"), &format!("oci:{}:x", copy.display())]);
+    let copied = validate::layout(&copy).unwrap();
+    assert_eq!(copied.images[0].digest, image.manifest().descriptor().digest);
+}
+
+#[test]
+fn skopeo_inspects_an_archive() {
+    let store = Store::new();
+    let (image, refs) = single(&store);
+    let archive = store.write_archive(&refs);
+    check_inspect(&store, &format!("oci-archive:{}:app:1.0", archive.display()), &image);
+}
+
+/// `docker load` takes Docker's own archive, whose layers cannot be zstd.
+#[test]
+fn skopeo_makes_an_archive_for_docker() {
+    let store = Store::new();
+    let image = image(&store, "linux/amd64", GZIP);
+    let archive = store.write_archive(&[reference("app:1.0", image.descriptor())]);
+    let source = format!("oci-archive:{}:app:1.0", archive.display());
+    let docker = format!("docker-archive:{}:app:1.0", store.path("docker.tar").display());
+    run(&store, "skopeo", &["copy", &source, &docker]);
+    let found: Value =
+        serde_json::from_str(&run(&store, "skopeo", &["inspect", "--config", &docker])).unwrap();
+    let diff_ids: Vec<_> =
+        image.layers().iter().map(|layer| Value::from(layer.diff_id.to_string())).collect();
+    assert_eq!(found["rootfs"]["diff_ids"], Value::from(diff_ids));
+}
+
+#[test]
+fn an_archive_of_skopeo_is_read() {
+    let store = Store::new();
+    let (image, refs) = single(&store);
+    store.write(&refs);
+    let archive = store.path("theirs.tar");
+    let target = format!("oci-archive:{}:theirs", archive.display());
+    run(&store, "skopeo", &["copy", &dist(&store, "app:1.0"), &target]);
+    let report = validate::archive(&archive).unwrap();
+    assert_eq!(
+        (report.images[0].name.as_str(), report.images[0].digest),
+        ("theirs", image.descriptor().digest)
+    );
+}
+
+#[test]
+fn skopeo_chooses_a_platform_and_copies_all() {
+    let store = Store::new();
+    let images = ["linux/amd64", "linux/arm64"].map(|platform| image(&store, platform, GZIP));
+    let index = store.index(&images);
+    store.write(&[reference("multi", index.descriptor().clone())]);
+    for image in &images {
+        let architecture = image.platform().architecture();
+        let raw = run(
+            &store,
+            "skopeo",
+            &["--override-arch", architecture, "inspect", "--config", &dist(&store, "multi")],
+        );
+        assert_eq!(serde_json::from_str::<Value>(&raw).unwrap()["architecture"], architecture);
+    }
+    let copy = store.path("copy");
+    let target = format!("oci:{}:multi", copy.display());
+    run(&store, "skopeo", &["copy", "--all", &dist(&store, "multi"), &target]);
+    assert_eq!(validate::layout(&copy).unwrap().images.len(), 2);
+}
+
+#[test]
+fn skopeo_and_imgforge_share_a_layout() {
+    let store = Store::new();
+    let (_, refs) = single(&store);
+    store.write(&refs);
+    run(&store, "skopeo", &["copy", &dist(&store, "app:1.0"), &dist(&store, "theirs")]);
+    let other = image(&store, "linux/arm64", GZIP);
+    store.write(&[reference("app:1.0", other.descriptor())]);
+    let names = |refs: Vec<Ref>| refs.iter().map(|it| it.name().to_owned()).collect::<Vec<_>>();
+    let medium = layout::open(&store.path("dist")).unwrap();
+    assert_eq!(names(read::refs(&medium).unwrap()), ["app:1.0", "theirs"]);
+    let report = validate::layout(&store.path("dist")).unwrap();
+    assert_eq!((report.images.len(), report.extra), (2, Vec::<String>::new()));
+    // Docker's media types come into a layout by this road.
+    let docker = store.path("docker-dir");
+    let (dir, target) = (format!("dir:{}", docker.display()), dist(&store, "docker"));
+    run(&store, "skopeo", &["copy", "--format", "v2s2", &dist(&store, "app:1.0"), &dir]);
+    run(&store, "skopeo", &["copy", &dir, &target]);
+    store.write(&[reference("app:1.0", other.descriptor())]);
+    assert_eq!(validate::layout(&store.path("dist")).unwrap().images.len(), 3);
+}
+
+#[test]
+fn umoci_unpacks_a_gzip_image() {
+    let store = Store::new();
+    let image = image(&store, "linux/amd64", GZIP);
+    store.write(&[reference("app", image.descriptor())]);
+    let (source, bundle) = (format!("{}:app", store.path("dist").display()), store.path("bundle"));
+    run(&store, "umoci", &["unpack", "--rootless", "--image", &source, bundle.to_str().unwrap()]);
+    let files = snapshot(&bundle.join("rootfs"));
+    assert_eq!(files[Path::new("srv1/file")], b"linux/amd64 1\n");
+    assert_eq!(files[Path::new("srv2/file")], b"linux/amd64 2\n");
+}
+
+/// Podman in a storage of its own, plain files, so that the host's images and drivers do not matter.
+fn podman(store: &Store, arguments: &[&str]) -> String {
+    let (root, run_root) = (store.path("podman"), store.path("podman-run"));
+    let (root, run_root) = (root.to_str().unwrap(), run_root.to_str().unwrap());
+    let place = ["--root", root, "--runroot", run_root, "--storage-driver", "vfs"];
+    let host = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"];
+    run(store, "podman", &[&place, &host, arguments].concat())
+}
+
+fn podman_id(store: &Store, name: &str) -> String {
+    podman(store, &["image", "inspect", "--format", "{{.Id}}", name]).trim().to_owned()
+}
+
+#[test]
+fn podman_loads_an_archive() {
+    let store = Store::new();
+    let image = image(&store, "linux/amd64", ALL);
+    let archive = store.write_archive(&[reference("example.org/app:1", image.descriptor())]);
+    podman(&store, &["load", "-i", archive.to_str().unwrap()]);
+    assert_eq!(podman_id(&store, "example.org/app:1"), image.config().descriptor().digest.hex());
+}
+
+/// `podman load` wants one image in an archive; of several, `podman pull` takes the one that is named.
+#[test]
+fn podman_pulls_one_of_several_images() {
+    let store = Store::new();
+    let (first, second) = (image(&store, "linux/amd64", ALL), image(&store, "linux/amd64", GZIP));
+    let archive = store.write_archive(&[
+        reference("example.org/first:1", first.descriptor()),
+        reference("example.org/second:1", second.descriptor()),
+    ]);
+    for (name, image) in [("example.org/first:1", &first), ("example.org/second:1", &second)] {
+        let id = podman(&store, &["pull", &format!("oci-archive:{}:{name}", archive.display())]);
+        assert_eq!(id.trim(), image.config().descriptor().digest.hex());
+    }
+}
