@@ -137,6 +137,14 @@ pub enum Error {
         /// What is missing or wrong.
         detail: String,
     },
+    /// A layer's bytes are not what its media type says.
+    #[error("not sound {format} data: {detail}")]
+    Compression {
+        /// `gzip`, `zstd`.
+        format: &'static str,
+        /// What its decoder says.
+        detail: String,
+    },
     /// A tar stream breaks its own format or is hostile.
     #[error("not a sound tar, at byte {offset}: {detail}")]
     Tar {

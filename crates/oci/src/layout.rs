@@ -98,7 +98,7 @@ pub fn write(dir: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> 
         folder.sync_all()?;
     }
 
-    match reach::needed_by(&entries, &|digest, limit| medium.read(&blob_name(digest), limit)) {
+    match reach::needed_by(&entries, &medium) {
         Ok(needed) => written.removed = sweep(dir, &|digest| needed.contains(digest))?,
         Err(reason) => written.not_removed = Some(reason),
     }
@@ -136,10 +136,9 @@ fn place(from: &Path, to: &Path, size: u64, unfinished: &Path) -> Result<Placed,
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         metadata => Some(metadata?),
     };
-    if let Some(present) = &present {
-        if (present.dev(), present.ino()) == (source.dev(), source.ino()) {
-            return Ok(Placed::Kept);
-        }
+    if present.as_ref().is_some_and(|present| (present.dev(), present.ino()) == (source.dev(), source.ino()))
+    {
+        return Ok(Placed::Kept);
     }
     // Another file of the right size may be a damaged one; where a link is possible, it costs nothing to be sure.
     let target = if present.is_some() { unfinished } else { to };

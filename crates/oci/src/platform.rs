@@ -38,6 +38,18 @@ impl Platform {
         })
     }
 
+    /// What this program runs on itself.
+    pub fn host() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "x86" => "386",
+            "powerpc64" => "ppc64le",
+            other => other,
+        };
+        Self { os: std::env::consts::OS.to_owned(), architecture: architecture.to_owned(), variant: None }
+    }
+
     /// The operating system: `linux`.
     pub fn os(&self) -> &str {
         &self.os
@@ -136,6 +148,11 @@ mod tests {
         for text in ["linux/amd64", "linux/arm64", "linux/arm/v7", "windows/amd64", "linux/ppc64le"] {
             check(text, true);
         }
+    }
+
+    #[test]
+    fn the_host_is_a_platform() {
+        check(&Platform::host().to_string(), true);
     }
 
     #[test]

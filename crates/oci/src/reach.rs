@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use fs_err as fs;
 use serde_json::Value;
 
+use crate::medium::blob_name;
 use crate::read::{MAX_DEPTH, MAX_MANIFEST, children};
-use crate::{Blob, Descriptor, Digest, Error, Kind, MediaType, Ref, kind};
+use crate::{Blob, Descriptor, Digest, Error, Kind, MediaType, Medium, Ref, kind};
 
 /// Every blob that `refs` lead to, with its size in bytes, sorted by digest.
 ///
@@ -65,10 +66,7 @@ fn follow(
 ///
 /// Errs on the side of keeping. Whatever has a `digest` anywhere in a manifest is needed, in formats that came later
 /// too (`subject`, `blobs`); and where a manifest is missing or cannot be read, all bets are off.
-pub(crate) fn needed_by(
-    entries: &[Value],
-    read: &dyn Fn(&Digest, u64) -> Result<Option<Vec<u8>>, Error>,
-) -> Result<BTreeSet<Digest>, String> {
+pub(crate) fn needed_by(entries: &[Value], medium: &Medium) -> Result<BTreeSet<Digest>, String> {
     let mut needed = BTreeSet::new();
     let mut waiting: Vec<(Digest, Option<MediaType>)> = Vec::new();
     entries.iter().for_each(|entry| collect(entry, &mut waiting));
@@ -80,7 +78,7 @@ pub(crate) fn needed_by(
         if matches!(kind, Kind::Config | Kind::Layer(_)) {
             continue;
         }
-        let bytes = match read(&digest, MAX_MANIFEST) {
+        let bytes = match medium.read(&blob_name(&digest), MAX_MANIFEST) {
             Ok(Some(bytes)) => bytes,
             // What is no manifest by its type may be anything, also something large, or absent on purpose.
             Ok(None) | Err(_) if kind == Kind::Other && media_type.as_ref().is_some_and(is_no_json) => {

@@ -1,5 +1,7 @@
 //! Layouts and archives: written, read back, validated, broken on purpose.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail so, in its helpers too")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -65,6 +67,18 @@ fn writing_again_changes_nothing() {
 }
 
 #[test]
+fn a_store_on_another_file_system_is_copied_from() {
+    let store = Store::new();
+    let refs = refs(&store);
+    let shared_memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let write = || layout::write(shared_memory.path(), &refs, &|digest| store.path_of(digest)).unwrap();
+    let first = write();
+    assert_eq!(first.linked + first.copied, 8);
+    assert_eq!(write(), Written { kept: 8, ..Written::default() });
+    validate::layout(shared_memory.path()).unwrap();
+}
+
+#[test]
 fn a_new_image_replaces_its_name_and_leaves_others() {
     let store = Store::new();
     store.write(&[reference("a", store.small("linux/amd64", "1").descriptor())]);
@@ -89,7 +103,7 @@ fn add_entry(store: &Store, entry: Value) {
 fn images_of_other_tools_stay_as_they_are() {
     let store = Store::new();
     let own = reference("own", store.small("linux/amd64", "own").descriptor());
-    store.write(&[own.clone()]);
+    store.write(std::slice::from_ref(&own));
     let blobs = store.path("dist/blobs/sha256");
     let put = |bytes: &[u8]| {
         let digest = Digest::of(bytes);
@@ -117,7 +131,7 @@ fn images_of_other_tools_stay_as_they_are() {
     });
     add_entry(&store, entry.clone());
 
-    let written = store.write(&[own.clone()]);
+    let written = store.write(std::slice::from_ref(&own));
     assert_eq!((written.removed, written.not_removed), (1, None));
     for (digest, there) in [(layer, true), (later, true), (manifest, true), (garbage, false)] {
         assert_eq!(blobs.join(digest.hex()).exists(), there, "{digest}");
@@ -131,7 +145,7 @@ fn nothing_is_removed_when_a_manifest_cannot_be_read() {
     for content in [None, Some("no JSON")] {
         let store = Store::new();
         let own = reference("own", store.small("linux/amd64", "own").descriptor());
-        store.write(&[own.clone()]);
+        store.write(std::slice::from_ref(&own));
         let digest = Digest::of(content.unwrap_or_default().as_bytes());
         if let Some(content) = content {
             fs::write(blob_path(&store.path("dist"), &digest), content).unwrap();
@@ -329,7 +343,11 @@ fn damaged_layers_are_found() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(store.path_of(&layer.digest), &bytes).unwrap();
     let found = Digest::of(&bytes);
-    check_layers(&store, &[layer.clone()], &format!("expected: {}\n  found:    {found}", layer.digest));
+    check_layers(
+        &store,
+        std::slice::from_ref(&layer),
+        &format!("expected: {}\n  found:    {found}", layer.digest),
+    );
 }
 
 #[test]
@@ -352,10 +370,10 @@ fn hostile_layers_are_found() {
     // What follows the compressed stream is not part of it, and would still be part of the digest.
     let tar = tar_of(&[("a", "1")]).0;
     let mut stored = compress(Compression::Gzip, &tar);
-    stored.extend(b"tail");
+    stored.extend(b"more than the ten bytes of a header");
     let layer = store.layer(Compression::Gzip, &[("a", "1")]);
     let layer = Layer { digest: store.put(&stored), size: stored.len() as u64, ..layer };
-    check_layers(&store, &[layer], "invalid gzip header");
+    check_layers(&store, &[layer], "not sound gzip data: invalid gzip header");
 }
 
 /// Validates a layout whose only image has a manifest and a config that were changed.

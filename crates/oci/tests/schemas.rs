@@ -1,5 +1,7 @@
 //! What this crate writes, judged by the specification's own JSON schemas.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail so, in its helpers too")]
+
 mod common;
 
 use std::collections::BTreeMap;

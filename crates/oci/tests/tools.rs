@@ -2,6 +2,8 @@
 //!
 //! A missing program fails its test and says how to install it, because a test that skips itself proves nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail so, in its helpers too")]
+
 mod common;
 
 use std::fs;
@@ -189,7 +191,7 @@ fn podman(store: &Store, arguments: &[&str]) -> String {
     let (root, run_root) = (root.to_str().unwrap(), run_root.to_str().unwrap());
     let place = ["--root", root, "--runroot", run_root, "--storage-driver", "vfs"];
     let host = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"];
-    run(store, "podman", &[&place, &host, arguments].concat())
+    run(store, "podman", &[&place[..], &host[..], arguments].concat())
 }
 
 fn podman_id(store: &Store, name: &str) -> String {

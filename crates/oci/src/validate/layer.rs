@@ -1,10 +1,13 @@
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 
 use crate::tar::{self, Input, Summary};
 use crate::{Compression, Digest, Error, Hasher};
 
 /// Bytes of a layer, uncompressed, at most: a bomb ends here.
 const MAX_LAYER: u64 = 256 << 30;
+
+/// Bytes that are read, hashed and uncompressed at a time.
+const BUFFER: usize = 256 << 10;
 
 /// What a blob turned out to be.
 pub(super) struct Contents {
@@ -24,30 +27,31 @@ pub(super) struct Tar {
 
 /// Reads a blob to its end, once, for all that can be said of it.
 pub(super) fn read(content: impl Read, compression: Option<Compression>) -> Result<Contents, Error> {
-    let mut stored = Hashed::new(content);
+    let mut stored = BufReader::with_capacity(BUFFER, Hashed::new(content));
     let layer = match compression {
         None => None,
-        Some(Compression::None) => Some(uncompressed(&mut stored)),
+        Some(Compression::None) => Some(uncompressed(&mut stored, "tar")),
+        // A gzip layer may have as many members as an archive has files.
         Some(Compression::Gzip) => {
-            // A gzip layer may have as many members as an archive has files.
-            let reader = BufReader::with_capacity(256 << 10, &mut stored);
-            Some(uncompressed(flate2::bufread::MultiGzDecoder::new(reader)))
+            Some(uncompressed(flate2::bufread::MultiGzDecoder::new(&mut stored), "gzip"))
         }
-        Some(Compression::Zstd) => Some(uncompressed(zstd::Decoder::new(&mut stored)?)),
+        Some(Compression::Zstd) => Some(uncompressed(zstd::Decoder::with_buffer(&mut stored)?, "zstd")),
     };
     // A stream that cannot be uncompressed was probably damaged, which its digest tells better.
     io::copy(&mut stored, &mut io::sink())?;
-    Ok(Contents { digest: stored.hasher.finish(), layer })
+    Ok(Contents { digest: stored.into_inner().hasher.finish(), layer })
 }
 
-fn uncompressed(decoder: impl Read) -> Tar {
-    let mut plain = Hashed::new(decoder);
+fn uncompressed(decoder: impl Read, format: &'static str) -> Tar {
+    let broken = |error: io::Error| Error::Compression { format, detail: error.to_string() };
+    let mut plain = BufReader::with_capacity(BUFFER, Hashed::new(decoder));
     let summary = match tar::scan(&mut plain, |_| {}) {
-        Err(Error::Io(error)) => return Tar { diff_id: Err(error.into()), summary: Ok(Summary::default()) },
+        Err(Error::Io(error)) => return Tar { diff_id: Err(broken(error)), summary: Ok(Summary::default()) },
         summary => summary,
     };
     // The diff ID is that of the whole stream, whatever is wrong with the tar.
-    let diff_id = io::copy(&mut plain, &mut io::sink()).map(|_| plain.hasher.finish()).map_err(Error::from);
+    let rest = io::copy(&mut plain, &mut io::sink());
+    let diff_id = rest.map(|_| plain.into_inner().hasher.finish()).map_err(broken);
     Tar { diff_id, summary }
 }
 
@@ -74,4 +78,17 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-impl<R: Read> Input for &mut Hashed<R> {}
+impl<R: Read> Input for &mut BufReader<Hashed<R>> {
+    fn skip(&mut self, mut count: u64) -> io::Result<()> {
+        while count > 0 {
+            let available = self.fill_buf()?.len();
+            if available == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let step = usize::try_from(count).unwrap_or(usize::MAX).min(available);
+            self.consume(step);
+            count -= step as u64;
+        }
+        Ok(())
+    }
+}
