@@ -64,7 +64,7 @@ pub use blob::{BlobState, BlobWriter, HashingWriter};
 pub use error::StoreError;
 pub use gc::{GcPolicy, GcReport};
 pub use lock::{Lease, WorkLock};
-pub use partial::Partial;
+pub use partial::{Finished, Partial};
 pub use verify::{Damaged, VerifyProgress};
 
 use error::At as _;

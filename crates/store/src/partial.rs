@@ -18,8 +18,21 @@ pub struct Partial {
     digest: Digest,
     spool: Spool,
     hasher: Hasher,
-    /// Whether the bytes turned out to be of no use.
-    is_wrong: bool,
+}
+
+/// What became of a download.
+pub enum Finished {
+    /// The blob is in the store.
+    Stored,
+    /// It was not what it should have been.
+    Wrong {
+        /// The same partial, empty.
+        partial: Partial,
+        /// The digest of what came.
+        received: Digest,
+        /// How much came, in bytes.
+        size: u64,
+    },
 }
 
 impl Store {
@@ -51,7 +64,7 @@ impl Store {
             }
         }
         let spool = Spool::new(file, path, hasher.len());
-        Ok(Some(Partial { store: self.clone(), digest: *digest, spool, hasher, is_wrong: false }))
+        Ok(Some(Partial { store: self.clone(), digest: *digest, spool, hasher }))
     }
 }
 
@@ -87,24 +100,26 @@ impl Partial {
         self.spool.rewind()
     }
 
-    /// Puts the blob into the store if it is what it should be, and throws it away otherwise.
+    /// Puts the blob into the store if it is what it should be. Otherwise what came is thrown away, and the partial
+    /// is handed back empty, so that another source can be tried without letting go of the lock.
     ///
     /// # Errors
-    /// [`StoreError::Mismatch`] for other bytes, or as for any writing to the store.
-    pub fn finish(mut self) -> Result<(), StoreError> {
+    /// As for any writing to the store; other bytes are no error.
+    pub fn finish(mut self) -> Result<Finished, StoreError> {
         let size = self.hasher.len();
-        let received = std::mem::take(&mut self.hasher).finish();
+        let received = self.hasher.clone().finish();
         if received != self.digest {
-            self.is_wrong = true;
-            return Err(StoreError::Mismatch { expected: self.digest, received, size });
+            self.restart()?;
+            return Ok(Finished::Wrong { partial: self, received, size });
         }
-        self.store.publish(&mut self.spool, &self.digest)
+        self.store.publish(&mut self.spool, &self.digest)?;
+        Ok(Finished::Stored)
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.is_wrong && self.spool.written > 0 {
+        if self.spool.written > 0 {
             self.spool.is_kept = true;
         }
     }
