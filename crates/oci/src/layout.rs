@@ -29,7 +29,7 @@ use crate::{Digest, Error, Medium, REF_NAME, Ref, json, reach, reachable};
 pub(crate) const HEADER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const UNFINISHED: &str = ".imgforge-tmp";
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// Blobs that were there.
@@ -67,7 +67,7 @@ pub fn write(dir: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> 
 
     fs::create_dir_all(dir)?;
     let folder = fs::File::open(dir)?;
-    folder.file().lock()?;
+    folder.lock()?;
     let unfinished = dir.join(UNFINISHED);
     remove_if_there(&unfinished)?;
     let medium = Medium::folder(dir);
