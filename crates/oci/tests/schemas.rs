@@ -48,7 +48,7 @@ fn check(name: &str, document: &[u8]) -> Result<(), String> {
     let document: Value = serde_json::from_slice(document).unwrap();
     let validator = jsonschema::options()
         .with_draft(jsonschema::Draft::Draft4)
-        .with_base_uri("file:///root.json")
+        .with_base_uri("file:///schema.json")
         .with_retriever(Local)
         .should_validate_formats(true)
         .build(&schema(name))
