@@ -1,0 +1,349 @@
+//! What can be wrong with a lock, in words that name the package and the way on.
+//!
+//! uv's own errors are made for a terminal: coloured, and chained over several sources. They enter here through
+//! [`plain`], which leaves one line of text, so that nothing a lock says can write escape sequences to a terminal.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a lock yields no artifacts.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is not the format that its name says.
+    #[error("{} can't be read as {format}: {message}", file.display())]
+    Parse {
+        /// The lock.
+        file: PathBuf,
+        /// The format's name: `uv.lock`, `pylock.toml`, `requirements.txt`.
+        format: &'static str,
+        /// What the reader says, which names line and column where it knows them.
+        message: String,
+    },
+    /// The lock was written in a later version of its format.
+    #[error(
+        "{} has format version {found}, and this imgforge reads version {supported}: \
+         use a newer imgforge, or write the lock again with an older tool", file.display()
+    )]
+    FormatVersion {
+        /// The lock.
+        file: PathBuf,
+        /// The version that the file names.
+        found: String,
+        /// The version that is read.
+        supported: &'static str,
+    },
+    /// The lock nests deeper than any tool writes.
+    #[error(
+        "{} nests more than {limit} parentheses, which no tool writes: lock again", file.display()
+    )]
+    Nesting {
+        /// The lock.
+        file: PathBuf,
+        /// The depth that is accepted.
+        limit: usize,
+    },
+    /// The target can't be expressed: `python` is no CPython version.
+    #[error(
+        "python = \"{python}\" is no CPython version: write MAJOR.MINOR or MAJOR.MINOR.PATCH, such as 3.11"
+    )]
+    Python {
+        /// The target's version, as given.
+        python: String,
+    },
+    /// The target has no wheel tags.
+    #[error("no wheel tags are known for {target}: {message}")]
+    Tags {
+        /// The target in words.
+        target: String,
+        /// uv's reason.
+        message: String,
+    },
+    /// The lock was made for other versions of Python.
+    #[error(
+        "{} is locked for Python {requires}, and the environment has {python}: \
+         set `python` to a version that the lock allows (with its patch, if that is what differs), \
+         or change `requires-python` and lock again", file.display()
+    )]
+    RequiresPython {
+        /// The lock.
+        file: PathBuf,
+        /// The lock's specifier.
+        requires: String,
+        /// The target's full version.
+        python: String,
+    },
+    /// The lock was made for other platforms.
+    #[error(
+        "{} is locked for environments that {target} is none of: {}; add this one to the lock's environments",
+        file.display(), list(environments)
+    )]
+    Environments {
+        /// The lock.
+        file: PathBuf,
+        /// The target in words.
+        target: String,
+        /// The lock's environments, as markers.
+        environments: Vec<String>,
+    },
+    /// A workspace member that the lock does not have.
+    #[error("{} has no workspace member `{name}`: it has {}", file.display(), list(members))]
+    Member {
+        /// The lock.
+        file: PathBuf,
+        /// The name that was asked for.
+        name: String,
+        /// The members there are.
+        members: Vec<String>,
+    },
+    /// An extra that nothing in the selection has.
+    #[error("{} has no extra `{name}`: it has {}", file.display(), list(extras))]
+    Extra {
+        /// The lock.
+        file: PathBuf,
+        /// The name that was asked for.
+        name: String,
+        /// The extras there are.
+        extras: Vec<String>,
+    },
+    /// A dependency group that nothing in the selection has.
+    #[error("{} has no dependency group `{name}`: it has {}", file.display(), list(groups))]
+    Group {
+        /// The lock.
+        file: PathBuf,
+        /// The name that was asked for.
+        name: String,
+        /// The groups there are.
+        groups: Vec<String>,
+    },
+    /// What was asked for is declared as conflicting.
+    #[error(
+        "{} declares {} as conflicting, so one environment can't have them all: \
+         make one environment for each", file.display(), list(items)
+    )]
+    Conflict {
+        /// The lock.
+        file: PathBuf,
+        /// The extras and groups, as `package[extra]` and `package:group`.
+        items: Vec<String>,
+    },
+    /// What was asked for can't be done with this kind of lock.
+    #[error("{}: {message}", file.display())]
+    Unsupported {
+        /// The lock.
+        file: PathBuf,
+        /// What and which way leads on.
+        message: String,
+    },
+    /// Packages of the selection can't be installed as they are locked.
+    #[error("{}", unusable(file, packages))]
+    Unusable {
+        /// The lock.
+        file: PathBuf,
+        /// All of them, by name.
+        packages: Vec<Unusable>,
+    },
+    /// The lock contradicts itself, or uv finds nothing that fits.
+    #[error("nothing can be selected from {}: {message}", file.display())]
+    Select {
+        /// The lock.
+        file: PathBuf,
+        /// uv's reason.
+        message: String,
+    },
+    /// The index could not be asked.
+    #[error("{}: the package index can't be used: {message}", file.display())]
+    Index {
+        /// The requirements.
+        file: PathBuf,
+        /// What failed.
+        message: String,
+    },
+    /// The reader failed in a way that it never should.
+    #[error("reading {} failed inside imgforge, which is a bug: {message}", file.display())]
+    Internal {
+        /// The lock.
+        file: PathBuf,
+        /// What is known.
+        message: String,
+    },
+}
+
+/// A package that is selected and can't be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// The name, normalised.
+    pub name: String,
+    /// The version, where the lock has one.
+    pub version: Option<String>,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a package can't be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There are only sources, and nothing is compiled while an image is put together.
+    Source {
+        /// Where they come from: `git https://…`, or a source archive's name.
+        origin: String,
+    },
+    /// A folder beside the lock: a path dependency that is no workspace member.
+    Directory {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There are wheels, for other targets.
+    NoWheel {
+        /// Their file names.
+        wheels: Vec<String>,
+        /// What is accepted, in words.
+        target: String,
+    },
+    /// The wheel has no SHA-256.
+    NoHash {
+        /// The wheel's file name.
+        file: String,
+        /// The command that mends it.
+        mend: &'static str,
+    },
+    /// The index offers another file than the requirement's hashes allow.
+    OtherHash {
+        /// The wheel's file name.
+        file: String,
+        /// What the index says.
+        index: String,
+        /// What the requirement allows.
+        locked: Vec<String>,
+    },
+    /// Two active entries for one name.
+    Twice,
+    /// The location is no `http`, `https` or `file` URL, or the file's name is none.
+    Location {
+        /// What is there instead.
+        message: String,
+    },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        if let Some(version) = &self.version {
+            write!(f, " {version}")?;
+        }
+        let name = &self.name;
+        match &self.reason {
+            Reason::Source { origin } => write!(
+                f,
+                " has only sources ({origin}): build it once with an `[artifact.{name}]` table with `sdist = \"{name}\"`"
+            ),
+            Reason::Directory { path } => write!(
+                f,
+                " is a folder ({}): build a wheel of it and lock that, or copy it with `files`",
+                path.display()
+            ),
+            Reason::NoWheel { wheels, target } => write!(
+                f,
+                " has no wheel for {target}: the lock has {}; lock for this target too, or build it once with an \
+                 `[artifact.{name}]` table with `sdist = \"{name}\"`",
+                list(wheels)
+            ),
+            Reason::NoHash { file, mend } => write!(f, " has no SHA-256 for {file}: {mend}"),
+            Reason::OtherHash { file, index, locked } => write!(
+                f,
+                ": the index has {file} with sha256:{index}, and the requirement allows {}: the file changed there, \
+                 or its hash was never locked; run `uv pip compile --generate-hashes` again",
+                list(locked)
+            ),
+            Reason::Twice => write!(
+                f,
+                " is named twice for this target: keep one, or give them markers that exclude each other"
+            ),
+            Reason::Location { message } => write!(f, " can't be fetched: {message}"),
+        }
+    }
+}
+
+fn unusable(file: &std::path::Path, packages: &[Unusable]) -> String {
+    let file = file.display();
+    match packages {
+        [one] => format!("{file}: {one}"),
+        many => {
+            let lines: String = many.iter().map(|package| format!("\n  {package}")).collect();
+            format!("{file}: {} packages can't be installed:{lines}", many.len())
+        }
+    }
+}
+
+/// Names as a sentence has them, and `none` where there are none. Long lists are cut: nobody reads the 40th tag.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    match names {
+        [] => "none".to_owned(),
+        names if names.len() > SHOWN => {
+            let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!("{shown} and {} more", names.len() - SHOWN)
+        }
+        names => names.join(", "),
+    }
+}
+
+/// An error of uv's and all that caused it, without colour and control characters.
+pub(crate) fn plain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        // A transparent error repeats its cause's text.
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    plain_text(&text)
+}
+
+/// Text without ANSI escape sequences and control characters; lines stay.
+pub(crate) fn plain_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            // ESC [ parameters final: the only kind of sequence that colour needs.
+            '\u{1b}' if chars.peek() == Some(&'[') => {
+                chars.next();
+                while chars.next().is_some_and(|char| !('@'..='~').contains(&char)) {}
+            }
+            '\n' | '\t' => out.push(char),
+            char if char.is_control() => {}
+            char => out.push(char),
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expect: &str) {
+        assert_eq!(plain_text(text), expect);
+    }
+
+    #[test]
+    fn colour_goes() {
+        check("\u{1b}[36mtorch\u{1b}[39m==2.9", "torch==2.9");
+        check("a\u{1b}[1;38;5;9mb", "ab");
+    }
+
+    #[test]
+    fn what_moves_the_cursor_goes() {
+        check("a\rb\u{7}\u{1b}]0;title\u{7}c", "ab]0;titlec");
+        check("open\u{1b}[", "open");
+    }
+
+    #[test]
+    fn lines_stay() {
+        check("a\n\tb\n", "a\n\tb");
+    }
+}
