@@ -274,7 +274,9 @@ impl Fetcher {
                 return Err(FetchError::Stopped { title: request.title.clone() });
             }
             let (source, outcome) = match place {
-                Place::Path(path) => (path.display().to_string(), self.copy(partial, &path, request, on_event)?),
+                Place::Path(path) => {
+                    (path.display().to_string(), self.copy(partial, &path, request, on_event)?)
+                }
                 Place::Url { url, mirror } => {
                     let outcome = self.download(stop, partial, &url, mirror, request, on_event)?;
                     (error::redacted(url.as_str()), outcome)
@@ -294,14 +296,7 @@ impl Fetcher {
                 }
             }
         }
-        Err(FetchError::Failed {
-            title: request.title.clone(),
-            digest: request.digest,
-            locked_in: request.locked_in.clone(),
-            relock: request.relock.clone(),
-            file: request.file.clone(),
-            attempts,
-        })
+        Err(FetchError::Failed { request: Box::new(request.clone()), attempts })
     }
 
     /// Where to look, in order.
@@ -431,7 +426,8 @@ enum Place {
 
 impl Place {
     fn parse(text: &str) -> Self {
-        let broken = |reason: String| Self::Broken { text: error::redacted(text), reason: Reason::Url(reason) };
+        let broken =
+            |reason: String| Self::Broken { text: error::redacted(text), reason: Reason::Url(reason) };
         match Url::parse(text) {
             Ok(url) if url.scheme() == "file" => match url.to_file_path() {
                 Ok(path) => Self::Path(path),
@@ -462,7 +458,9 @@ fn finish(partial: Partial, request: &Request, on_event: OnEvent<'_>) -> Result<
 fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Reason> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| Reason::File(error.to_string()))?;
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| Reason::File(error.to_string()))?;
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| Reason::File(error.to_string()))?;
     if bytes.len() as u64 > limit {
         return Err(Reason::TooLong { expected: limit });
     }

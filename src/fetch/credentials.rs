@@ -94,7 +94,8 @@ impl Credentials {
         while let Some(keyword) = words.keyword() {
             let machine = entry.as_ref().map_or("", |(machine, ..)| machine).to_owned();
             let mut value = |expected| {
-                let error = CredentialsError::Netrc { keyword: keyword.clone(), expected, machine: machine.clone() };
+                let error =
+                    CredentialsError::Netrc { keyword: keyword.clone(), expected, machine: machine.clone() };
                 words.word().ok_or(error)
             };
             match (keyword.as_str(), &mut entry) {
@@ -249,7 +250,9 @@ mod tests {
 
     #[test]
     fn netrc_errors_quote_no_secret() {
-        for netrc in ["machine", "machine a login x password", "machine a login x password y secret", "login x"] {
+        for netrc in
+            ["machine", "machine a login x password", "machine a login x password y secret", "login x"]
+        {
             let error = Credentials::new(netrc, []).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }

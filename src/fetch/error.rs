@@ -5,22 +5,16 @@ use imgforge_oci::Digest;
 use imgforge_store::StoreError;
 use reqwest::{StatusCode, Url};
 
+use super::Request;
+
 /// Why something could not be fetched. Credentials and query strings of URLs are not in it.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// No source had the bytes.
-    #[error("{}", failed(title, digest, locked_in, file, attempts))]
+    #[error("{}", failed(request, attempts))]
     Failed {
         /// What was wanted.
-        title: String,
-        /// Its digest.
-        digest: Digest,
-        /// Where that was read.
-        locked_in: String,
-        /// The command that locks it anew.
-        relock: Option<String>,
-        /// Its file name.
-        file: String,
+        request: Box<Request>,
         /// What each source came to, in the order tried.
         attempts: Vec<Attempt>,
     },
@@ -42,7 +36,9 @@ pub enum FetchError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No connection can be made at all.
-    #[error("cannot set up connections: {reason}; is there a file of certificates at SSL_CERT_FILE, or in /etc/ssl?")]
+    #[error(
+        "cannot set up connections: {reason}; is there a file of certificates at SSL_CERT_FILE, or in /etc/ssl?"
+    )]
     Client {
         /// What the HTTP library says.
         reason: String,
@@ -53,10 +49,14 @@ impl FetchError {
     /// What the user may do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Failed { attempts, relock, file, .. } => {
+            Self::Failed { request, attempts } => {
+                let Request { file, relock, .. } = &**request;
                 let is = |test: fn(&Reason) -> bool| attempts.iter().any(|attempt| test(&attempt.reason));
-                if is(|reason| matches!(reason, Reason::Mismatch { .. } | Reason::TooLong { .. } | Reason::Size { .. })) {
-                    let relock = relock.as_ref().map_or_else(String::new, |command| format!("; run `{command}`"));
+                if is(|reason| {
+                    matches!(reason, Reason::Mismatch { .. } | Reason::TooLong { .. } | Reason::Size { .. })
+                }) {
+                    let relock =
+                        relock.as_ref().map_or_else(String::new, |command| format!("; run `{command}`"));
                     return Some(format!("the file changed upstream or a proxy altered it{relock}"));
                 }
                 if is(|reason| matches!(reason, Reason::Offline)) {
@@ -159,9 +159,9 @@ impl Reason {
     fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Certificate(_) => "give the certificates of your proxy or mirror in SSL_CERT_FILE",
-            Self::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
-                "give credentials in ~/.netrc or IMGFORGE_AUTH_<HOST>, as `user:password` or `Bearer TOKEN`"
-            }
+            Self::Status(
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            ) => "give credentials in ~/.netrc or IMGFORGE_AUTH_<HOST>, as `user:password` or `Bearer TOKEN`",
             Self::Offline => "it needs a network; leave out `--offline`",
             _ => return None,
         };
@@ -170,7 +170,8 @@ impl Reason {
 }
 
 /// The message for people: a mismatch is shown as such when that is all there was.
-fn failed(title: &str, digest: &Digest, locked_in: &str, file: &str, attempts: &[Attempt]) -> String {
+fn failed(request: &Request, attempts: &[Attempt]) -> String {
+    let Request { title, digest, locked_in, file, .. } = request;
     let mut text = String::new();
     if let [Attempt { source, reason: Reason::Mismatch { received, .. } }] = attempts {
         let _ = write!(
@@ -200,6 +201,9 @@ pub(super) fn redacted(url: &str) -> String {
             None => "…".to_owned(),
         };
     };
+    if url.cannot_be_a_base() {
+        return format!("{}:…", url.scheme());
+    }
     let has_credentials = !url.username().is_empty() || url.password().is_some();
     // These fail for URLs that can't have credentials, which then have none.
     let _ = url.set_username("");

@@ -159,7 +159,9 @@ impl Http {
             };
             let response = request.send().map_err(unsent)?;
             let status = response.status();
-            if status.is_success() || (status == StatusCode::RANGE_NOT_SATISFIABLE && headers.contains_key(RANGE)) {
+            if status.is_success()
+                || (status == StatusCode::RANGE_NOT_SATISFIABLE && headers.contains_key(RANGE))
+            {
                 return Ok(response);
             }
             if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
