@@ -20,7 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
         let request = Request { packages: &packages, architecture, recommends: false, exclude: &[] };
         match closure(&indexes, &request) {
-            Ok(closure) => closure.iter().for_each(|package| println!("{}={}", package.name, package.version)),
+            Ok(closure) => {
+                closure.iter().for_each(|package| println!("{}={}", package.name, package.version))
+            }
             Err(error) => println!("error: {error}"),
         }
         println!();

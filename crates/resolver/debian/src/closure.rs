@@ -103,8 +103,13 @@ fn wanted(universe: &Universe<'_>, request: &Request<'_>) -> Result<Vec<Id>, Err
             let (first, second) = (format!("`{text}` in the packages"), "excluded".to_owned());
             return Err(Error::Contradiction { name: name.to_owned(), first, second });
         }
-        let versions = universe.versions(name);
+        let versions = match (universe.versions(name), version) {
+            // A virtual package that only one package provides stands for that one, as for apt.
+            ([], None) => universe.only_provider(name)?,
+            (versions, _) => versions,
+        };
         let newest = *versions.first().ok_or_else(|| unknown(universe, name))?;
+        let name = universe.package(newest).map_or(name, |package| package.name);
         let id = match version {
             None => newest,
             Some(version) => {

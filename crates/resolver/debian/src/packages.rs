@@ -186,3 +186,79 @@ impl<'a> Package<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const TEXT: &[u8] = b"Package: a\n";
+
+    fn sha256(bytes: &[u8]) -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn xz(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 6);
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Decodes `bytes` as what a Release lists with the digest of these bytes and of `plain`.
+    fn check(compression: Compression, bytes: &[u8], plain: &[u8], expected: Result<&[u8], &str>) {
+        let index = IndexFile {
+            path: String::new(),
+            file: format!("main/binary-amd64/Packages{}", compression.extension()),
+            compression,
+            sha256: sha256(bytes),
+            size: bytes.len() as u64,
+            plain: Some((sha256(plain), plain.len() as u64)),
+        };
+        match (index.decode(bytes), expected) {
+            (Ok(text), Ok(expected)) => assert_eq!(text, expected),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (result, expected) => panic!("expected {expected:?}, not {result:?}"),
+        }
+    }
+
+    #[test]
+    fn indexes_are_decompressed() {
+        check(Compression::None, TEXT, TEXT, Ok(TEXT));
+        check(Compression::Xz, &xz(TEXT), TEXT, Ok(TEXT));
+        check(Compression::Gzip, &gzip(TEXT), TEXT, Ok(TEXT));
+        let twice = [TEXT, TEXT].concat();
+        check(Compression::Xz, &[xz(TEXT), xz(TEXT)].concat(), &twice, Ok(&twice));
+        check(Compression::Gzip, &[gzip(TEXT), gzip(TEXT)].concat(), &twice, Ok(&twice));
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        check(Compression::Xz, &xz(TEXT), b"Package: b\n", Err("main/binary-amd64/Packages is not what"));
+        check(Compression::Xz, &xz(TEXT)[..40], TEXT, Err("Packages.xz does not decompress"));
+        check(Compression::Gzip, &gzip(TEXT)[..12], TEXT, Err("Packages.gz does not decompress"));
+        check(Compression::Gzip, TEXT, TEXT, Err("Packages.gz does not decompress"));
+        // A bomb is stopped one byte behind the size that the Release lists.
+        check(Compression::Xz, &xz(&vec![b'\n'; 64 << 20]), TEXT, Err(", 12 bytes"));
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        let index = IndexFile {
+            path: String::new(),
+            file: "Packages".to_owned(),
+            compression: Compression::None,
+            sha256: sha256(TEXT),
+            size: TEXT.len() as u64,
+            plain: None,
+        };
+        assert!(matches!(index.decode(b"Package: b\n"), Err(Error::Mismatch { .. })));
+        assert_eq!(index.decode(TEXT).unwrap(), TEXT);
+    }
+}

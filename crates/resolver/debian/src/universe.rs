@@ -94,6 +94,18 @@ impl<'a> Universe<'a> {
         self.providers.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The versions of the one package whose newest version provides a name; none if there are several.
+    pub(crate) fn only_provider(&self, name: &str) -> Result<&[Id], Error> {
+        let relation = Relation { name, qualifier: None, version: None };
+        let mut providers = Vec::new();
+        for id in self.providers(name).iter().filter(|id| self.is_newest(**id)) {
+            if self.matches(&relation, *id)? {
+                providers.extend(self.package(*id));
+            }
+        }
+        Ok(if let [only] = providers.as_slice() { self.versions(only.name) } else { &[] })
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.by_name.keys().copied()
     }
@@ -169,9 +181,10 @@ impl<'a> Universe<'a> {
     }
 
     /// The packages that satisfy a group of alternatives, in the order in which apt would try them: alternative by
-    /// alternative, the package of that name before its providers, providers by priority and then by name. Versions
-    /// that are not the newest follow at the end: apt would not take them, but a request for `name=version` is often
-    /// possible only with its neighbours of the same age.
+    /// alternative, the package of that name before its providers, providers by priority. Of providers that are equal
+    /// in that, apt takes the one that came into its cache last, which depends on the order of its sources; here it is the
+    /// last by name, which mostly is the same one. Versions that are not the newest follow at the end: apt would not
+    /// take them, but a request for `name=version` is often possible only with its neighbours of the same age.
     pub(crate) fn candidates(&self, group: &[Relation<'a>]) -> Result<Vec<Id>, Error> {
         let mut found: Vec<Id> = Vec::new();
         for relation in group {
@@ -185,8 +198,10 @@ impl<'a> Universe<'a> {
                 let package = self.package(*id);
                 let is_named = package.is_some_and(|package| package.name == relation.name);
                 let essential = package.is_some_and(|package| package.essential);
-                // Ids are in the order of names, newest first.
-                (Reverse(is_named), Reverse(essential), package.map(|package| rank(package.priority)), *id)
+                let priority = package.map(|package| rank(package.priority));
+                let name = package.map(|package| package.name);
+                // Of one name, ids are in the order of versions, newest first.
+                (Reverse(is_named), Reverse(essential), priority, Reverse(name), *id)
             });
             found.extend(fitting);
         }
