@@ -68,9 +68,9 @@ pub enum Error {
         /// The architecture that was asked for.
         architecture: String,
         /// What the suite says it has.
-        components: Vec<String>,
+        components: Box<[String]>,
         /// What the suite says it has.
-        architectures: Vec<String>,
+        architectures: Box<[String]>,
     },
     /// A file is not the one that the signed Release speaks of.
     #[error(
@@ -160,9 +160,9 @@ pub enum Error {
         /// `conflicts with …` or `breaks …`, in the package's words.
         relation: String,
         /// Why `left` is there, up to the request.
-        left_chain: Vec<String>,
+        left_chain: Box<[String]>,
         /// Why `right` is there, up to the request.
-        right_chain: Vec<String>,
+        right_chain: Box<[String]>,
     },
     /// A file of the host's apt configuration cannot be read.
     #[error("cannot read {}: {source}", .path.display())]

@@ -161,8 +161,8 @@ impl Release {
                 suite: self.name().to_owned(),
                 component: component.to_owned(),
                 architecture: architecture.to_owned(),
-                components: self.components.clone(),
-                architectures: self.architectures.clone(),
+                components: self.components.clone().into(),
+                architectures: self.architectures.clone().into(),
             });
         }
         Ok(own.into_iter().chain(all).collect())

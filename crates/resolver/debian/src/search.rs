@@ -276,8 +276,8 @@ impl<'u, 'a> Search<'u, 'a> {
             left: self.universe.label(left),
             right: self.universe.label(right),
             relation,
-            left_chain: chain(left),
-            right_chain: chain(right),
+            left_chain: chain(left).into(),
+            right_chain: chain(right).into(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Closures, judged by what apt chose (`record.sh`) and by small archives that show one rule each.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests may panic, as tests do.
+
 use std::fmt::Write as _;
 
 use imgforge_resolver_debian::{Error, Request, closure, essential, parse_packages};

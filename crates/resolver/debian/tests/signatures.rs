@@ -1,5 +1,7 @@
 //! Which signed texts are believed: Debian's own, and every way to get around them.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests may panic, as tests do.
+
 use imgforge_resolver_debian::{Compression, Error, Freshness, Keyring, verify_in_release};
 
 /// 2026-11-19: a day after Debian signed `debian/InRelease`, which it calls valid for a week.

@@ -1,5 +1,7 @@
 //! apt's sources, in both formats, and a host's folders of them.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests may panic, as tests do.
+
 use std::path::Path;
 
 use imgforge_resolver_debian::{
