@@ -1,3 +1,30 @@
 //! Builds container images from lock files, without a Docker daemon.
+//!
+//! The road, and the modules along it:
+//!
+//! ```text
+//! images.toml ─config→ Config ─┐
+//! locks ─environments, debian→ units ─plan→ layers, described (unit::LayerSpec), each with its key
+//!                              └ images_lock pins what is open
+//! LayerSpec ─workshop→ looked up, or fetched (fetch), converted (imgforge-layer) and stored (imgforge-store)
+//! layers ─conflicts, image→ images (imgforge-oci), written by the commands
+//! ```
+//!
+//! [`project`] joins them. The library never talks to the user and reads neither the clock nor the environment: what it
+//! needs of the host is given to it as [`project::Tools`].
 
+pub mod config;
+pub mod conflicts;
+pub mod debian;
+pub mod environments;
+mod error;
 pub mod fetch;
+pub mod image;
+pub mod images_lock;
+pub mod plan;
+pub mod project;
+pub mod unit;
+mod users;
+pub mod workshop;
+
+pub use error::Error;

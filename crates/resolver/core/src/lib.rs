@@ -29,6 +29,16 @@ pub enum Architecture {
     Arm64,
 }
 
+impl Architecture {
+    /// OCI's word for it, which is Debian's too.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
+        }
+    }
+}
+
 /// A C library and the newest version of it that wheels may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

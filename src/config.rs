@@ -1,0 +1,234 @@
+//! `images.toml`: what the user wants.
+//!
+//! This module turns the file's text into a checked [`Config`]: every name that is used is defined, `extends` is
+//! resolved, and what can't be meant is refused with the place in the file. It reads no other file and decides nothing
+//! that a lock or a base would have to be looked at for.
+
+mod check;
+mod image;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use imgforge_oci::Platform;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use check::ConfigError;
+pub use image::{FileSpec, Image, User};
+
+/// A checked `images.toml`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[settings]`.
+    pub settings: Settings,
+    /// `[base.NAME]`.
+    pub bases: BTreeMap<String, Base>,
+    /// `[env.NAME]`.
+    pub environments: BTreeMap<String, Environment>,
+    /// `[image.NAME]`, with `extends` resolved.
+    pub images: BTreeMap<String, Image>,
+}
+
+impl Config {
+    /// Reads and checks the text of an `images.toml`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the line where the file can't be read, or the table where it can't be meant.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        check::parse(text)
+    }
+
+    /// The JSON schema of the file, for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(File).to_value()
+    }
+}
+
+/// A file as it is written: `images.toml`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(title = "images.toml")]
+pub(crate) struct File {
+    /// The version of this format: 1.
+    version: u32,
+    /// What holds for all images.
+    #[serde(default)]
+    settings: Settings,
+    /// Root filesystems that images start from.
+    #[serde(default)]
+    base: BTreeMap<String, BaseTable>,
+    /// Locked environments.
+    #[serde(default)]
+    env: BTreeMap<String, Environment>,
+    /// Images.
+    #[serde(default)]
+    image: BTreeMap<String, image::ImageTable>,
+}
+
+/// What holds for all images.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// What to build for: `linux/amd64`, `linux/arm64`. Default: the host's.
+    #[schemars(with = "Vec<String>")]
+    pub platforms: Vec<Platform>,
+    /// Modification time of every file and the image's `created`, in seconds since 1970.
+    pub source_date_epoch: u64,
+    /// Layers at most per image, the base's included; leaves room for layers that somebody adds on top.
+    pub layer_budget: usize,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// The folder with artifacts that need not be fetched, relative to images.toml.
+    pub vendor: PathBuf,
+    /// Where artifacts are looked for before the place that their lock names: a URL to which the file name is appended,
+    /// or one with `{sha256}`, `{file}` or `{name}` in it.
+    pub mirrors: Vec<String>,
+    /// Package indexes for `requirements.txt`, which has none of its own. Default: PyPI.
+    pub indexes: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            platforms: Vec::new(),
+            source_date_epoch: 0,
+            layer_budget: 80,
+            compression: Compression::default(),
+            vendor: "vendor".into(),
+            mirrors: Vec::new(),
+            indexes: Vec::new(),
+        }
+    }
+}
+
+/// How layers are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Wheels keep their own DEFLATE streams (gzip); everything else is zstd.
+    #[default]
+    Auto,
+    /// gzip throughout, for readers that know no zstd; wheels keep their own streams.
+    Gzip,
+    /// zstd throughout.
+    Zstd,
+    /// No compression.
+    None,
+}
+
+/// A root filesystem as it is written.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct BaseTable {
+    /// Debian's suite: `bookworm`.
+    debian: Option<String>,
+    /// Debian packages; what they depend on comes with them.
+    packages: Vec<String>,
+    /// Archive mirrors: `URL` or `URL SUITE…`. Default: the host's apt configuration.
+    mirror: OneOrMany,
+    /// A date such as `20250520T000000Z`, put in the place of `{snapshot}` in `mirror`.
+    snapshot: Option<String>,
+    /// Archive components. Default: `main`.
+    components: Vec<String>,
+    /// OpenPGP keyring that the archive's signatures are verified with. Default: the host's.
+    keyring: Option<PathBuf>,
+    /// Nothing at all.
+    scratch: bool,
+}
+
+/// A string or several.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(from = "OneOrManyForm")]
+#[schemars(with = "OneOrManyForm")]
+pub(crate) struct OneOrMany(Vec<String>);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum OneOrManyForm {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrManyForm> for OneOrMany {
+    fn from(form: OneOrManyForm) -> Self {
+        Self(match form {
+            OneOrManyForm::One(text) => vec![text],
+            OneOrManyForm::Many(texts) => texts,
+        })
+    }
+}
+
+/// A root filesystem that images start from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// Debian packages.
+    Debian(Debian),
+}
+
+/// A root filesystem of Debian packages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debian {
+    /// The suite: `bookworm`.
+    pub suite: String,
+    /// The packages asked for: `NAME` or `NAME=VERSION`.
+    pub packages: Vec<String>,
+    /// `URL` or `URL SUITE…`; empty: the host's apt configuration.
+    pub mirrors: Vec<String>,
+    /// Archive components.
+    pub components: Vec<String>,
+    /// The keyring; `None`: the host's.
+    pub keyring: Option<PathBuf>,
+    /// Whether the mirrors are of a past day, so that their indexes may have expired.
+    pub snapshot: bool,
+}
+
+/// One lock, installed at one prefix.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Environment {
+    /// The lock file, relative to images.toml: `uv.lock`, `pylock.toml`, `requirements.txt` with hashes.
+    pub lock: PathBuf,
+    /// Where the environment lies in the image: `/opt/venv`.
+    pub prefix: String,
+    /// CPython's version, `3.11` or `3.11.2`. Default: the base's.
+    #[serde(default)]
+    pub python: Option<String>,
+    /// What `bin/python` links to. Default: the base's interpreter of that version.
+    #[serde(default)]
+    pub interpreter: Option<String>,
+    /// The newest glibc that wheels may ask for: `2.36`. Default: the oldest of the bases that use the environment.
+    #[serde(default)]
+    pub glibc: Option<String>,
+    /// The newest musl that wheels may ask for: `1.2`. Excludes `glibc`.
+    #[serde(default)]
+    pub musl: Option<String>,
+    /// The workspace member that is installed. Default: the lock's root project.
+    #[serde(default)]
+    pub package: Option<String>,
+    /// Extras.
+    #[serde(default)]
+    pub extras: Vec<String>,
+    /// Dependency groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Whether the project's default groups are installed too.
+    #[serde(default)]
+    pub default_groups: bool,
+    /// What happens when two packages bring one path with different content.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+}
+
+/// What happens when two packages of an environment bring one path with different content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// The package with the later name wins, and the plan says so.
+    #[default]
+    Later,
+    /// The build fails.
+    Error,
+}

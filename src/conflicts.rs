@@ -1,0 +1,220 @@
+//! One path, two owners: what happens when packages of an environment disagree about a file.
+//!
+//! Installers of wheels have no rule: whoever is unpacked last wins. Here the package with the later name wins, always,
+//! and its file stands again in a small layer above the environment's packages. So a package's own layer stays what it
+//! is in every image, whatever else is in that image, and the order of layers does not decide.
+//!
+//! Which paths are disputed is known from the layers' listings. It is found out once for a set of packages and kept in
+//! the store beside the layer index.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imgforge_layer::TreePath;
+use imgforge_oci::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Image, OnConflict};
+use crate::error::Error;
+use crate::plan::Rank;
+use crate::project::codec;
+use crate::unit::{LayerSpec, Recipe, Unit};
+use crate::workshop::{Listed, Made, What, Workshop};
+
+/// A path that two packages of an environment bring with different content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The environment's prefix.
+    pub prefix: String,
+    /// The path.
+    pub path: String,
+    /// The package whose file is covered.
+    pub loser: String,
+    /// The package whose file stands.
+    pub winner: String,
+}
+
+/// Settles the disputes of an image's environments, and puts the layers that do so above those of the packages.
+///
+/// # Errors
+/// [`Error::Conflict`] for a dispute that images.toml does not allow, and for a path that is a folder in one package and
+/// a file in another; or whatever stands in the way of a layer.
+pub(crate) fn settle(
+    config: &Config,
+    table: &Image,
+    workshop: &Workshop<'_>,
+    layers: &mut Vec<(LayerSpec, Made)>,
+) -> Result<Vec<Conflict>, Error> {
+    let mut conflicts = Vec::new();
+    for name in &table.environments {
+        let Some(environment) = config.environments.get(name) else { continue };
+        let wheels = wheels_at(layers, &environment.prefix);
+        check_files(name, &environment.prefix, workshop, layers)?;
+        let found = match known(workshop, &wheels)? {
+            Some(found) => found,
+            None => find(name, workshop, layers, &wheels)?,
+        };
+        if let (OnConflict::Error, Some(first)) = (environment.on_conflict, found.first()) {
+            return Err(Error::Conflict {
+                environment: name.clone(),
+                path: tree_path(&first.path)?,
+                first: first.loser.clone(),
+                second: first.winner.clone(),
+            });
+        }
+        if !found.is_empty() {
+            let unit = Arc::new(winners(&wheels, &found));
+            let codec = codec(config.settings.compression, Rank::Packages);
+            let spec = LayerSpec::new(vec![unit], codec, config.settings.source_date_epoch);
+            let made = workshop.make(std::slice::from_ref(&spec))?;
+            let above = layers.iter().rposition(|(spec, _)| spec.rank() <= Rank::Packages).map_or(0, |at| at + 1);
+            layers.splice(above..above, made.into_iter().map(|made| (spec.clone(), made)));
+        }
+        conflicts.extend(found);
+    }
+    Ok(conflicts)
+}
+
+/// The bucket of what was found out.
+fn bucket() -> String {
+    format!("conflicts/{}", imgforge_layer::LAYER_FORMAT)
+}
+
+/// The wheels of an environment, by name.
+fn wheels_at(layers: &[(LayerSpec, Made)], prefix: &str) -> Vec<Arc<Unit>> {
+    let mut wheels: Vec<_> = layers
+        .iter()
+        .flat_map(|(spec, _)| &spec.units)
+        .filter(|unit| is_at(unit, prefix))
+        .map(Arc::clone)
+        .collect();
+    wheels.sort_by(|a, b| a.item.name.cmp(&b.item.name));
+    wheels
+}
+
+fn is_at(unit: &Unit, prefix: &str) -> bool {
+    match &unit.recipe {
+        Recipe::Wheel { scheme, .. } => scheme.prefix().to_string() == prefix.trim_end_matches('/'),
+        _ => false,
+    }
+}
+
+fn key(wheels: &[Arc<Unit>]) -> String {
+    let identities: Vec<_> = wheels.iter().map(|unit| unit.item.identity.as_str()).collect();
+    Digest::of(identities.join("\n").as_bytes()).hex()
+}
+
+fn known(workshop: &Workshop<'_>, wheels: &[Arc<Unit>]) -> Result<Option<Vec<Conflict>>, Error> {
+    Ok(workshop.store.record(&bucket(), &key(wheels))?)
+}
+
+fn find(
+    environment: &str,
+    workshop: &Workshop<'_>,
+    layers: &[(LayerSpec, Made)],
+    wheels: &[Arc<Unit>],
+) -> Result<Vec<Conflict>, Error> {
+    // Each package's entries, by its identity.
+    let mut listed: BTreeMap<&str, Vec<Listed>> = BTreeMap::new();
+    for (spec, made) in layers {
+        if !spec.units.iter().any(|unit| wheels.iter().any(|wheel| wheel.item == unit.item)) {
+            continue;
+        }
+        let listing = workshop.listing(&made.record)?;
+        for (unit, (_, entries)) in spec.units.iter().zip(listing.units) {
+            listed.insert(&unit.item.identity, entries);
+        }
+    }
+    let mut owners: BTreeMap<&TreePath, (&Unit, &Listed)> = BTreeMap::new();
+    let mut conflicts: BTreeMap<&TreePath, Conflict> = BTreeMap::new();
+    for wheel in wheels {
+        for entry in listed.get(wheel.item.identity.as_str()).into_iter().flatten() {
+            let Some((owner, before)) = owners.insert(&entry.path, (wheel, entry)) else { continue };
+            match (&before.what, &entry.what) {
+                (What::Folder, What::Folder) => continue,
+                (a, b) if a == b && before.mode == entry.mode => continue,
+                (What::Folder, _) | (_, What::Folder) => {
+                    return Err(Error::Conflict {
+                        environment: environment.to_owned(),
+                        path: entry.path.clone(),
+                        first: owner.title.clone(),
+                        second: wheel.title.clone(),
+                    });
+                }
+                _ => {}
+            }
+            let prefix = match &wheel.recipe {
+                Recipe::Wheel { scheme, .. } => scheme.prefix().to_string(),
+                _ => String::new(),
+            };
+            let conflict = Conflict {
+                prefix,
+                path: entry.path.to_string(),
+                loser: owner.title.clone(),
+                winner: wheel.title.clone(),
+            };
+            conflicts.insert(&entry.path, conflict);
+        }
+    }
+    let conflicts: Vec<Conflict> = conflicts.into_values().collect();
+    workshop.store.put_record(&bucket(), &key(wheels), &conflicts, &[])?;
+    Ok(conflicts)
+}
+
+/// The winning files, as a unit of their own.
+fn winners(wheels: &[Arc<Unit>], conflicts: &[Conflict]) -> Unit {
+    let mut winners: Vec<(Arc<Unit>, Vec<String>)> = Vec::new();
+    for wheel in wheels {
+        let paths: Vec<_> = conflicts
+            .iter()
+            .filter(|conflict| conflict.winner == wheel.title)
+            .map(|conflict| conflict.path.clone())
+            .collect();
+        if !paths.is_empty() {
+            winners.push((Arc::clone(wheel), paths));
+        }
+    }
+    Unit::winners(winners)
+}
+
+/// Application files must not lie on a package's files.
+fn check_files(
+    environment: &str,
+    prefix: &str,
+    workshop: &Workshop<'_>,
+    layers: &[(LayerSpec, Made)],
+) -> Result<(), Error> {
+    let below = format!("{}/", prefix.trim_start_matches('/').trim_end_matches('/'));
+    let mut files: BTreeMap<&TreePath, &Unit> = BTreeMap::new();
+    for unit in layers.iter().flat_map(|(spec, _)| &spec.units) {
+        if let Recipe::Files(tree) = &unit.recipe {
+            let inside = tree.iter().filter(|(path, entry)| path.as_str().starts_with(&below) && !entry.is_directory());
+            files.extend(inside.map(|(path, _)| (path, &**unit)));
+        }
+    }
+    if files.is_empty() {
+        return Ok(());
+    }
+    for (spec, made) in layers.iter().filter(|(spec, _)| matches!(spec.rank(), Rank::Packages | Rank::Environment)) {
+        let listing = workshop.listing(&made.record)?;
+        for (title, entries) in listing.units {
+            for entry in entries {
+                if let Some(unit) = files.get(&entry.path)
+                    && spec.rank() <= Rank::Packages
+                {
+                    return Err(Error::Conflict {
+                        environment: environment.to_owned(),
+                        path: entry.path,
+                        first: title,
+                        second: unit.title.clone(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tree_path(path: &str) -> Result<TreePath, Error> {
+    TreePath::new(path).map_err(|source| Error::Tree { what: "a disputed path".to_owned(), source })
+}

@@ -1,0 +1,198 @@
+use std::io;
+use std::path::PathBuf;
+
+use imgforge_layer::{FilesError, TreeError, TreePath, WriteError};
+use imgforge_oci::{Digest, ParseDigestError};
+use imgforge_store::StoreError;
+
+use crate::config::ConfigError;
+use crate::fetch::FetchError;
+use crate::images_lock::ImagesLockError;
+use crate::plan::OverBudget;
+
+/// Why a request failed.
+///
+/// The chain of sources tells the story from what was wanted to what went wrong; [`Error::hint`] says what mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `images.toml` can't be used.
+    #[error("{file}")]
+    Config {
+        /// Its path.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: ConfigError,
+    },
+    /// `images.lock` can't be used.
+    #[error(transparent)]
+    ImagesLock(#[from] ImagesLockError),
+    /// A file can't be read or written; the system's error names it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A lock can't be used for an environment.
+    #[error("[env.{environment}] for {platform}")]
+    Environment {
+        /// Its name in images.toml.
+        environment: String,
+        /// The platform it was selected for.
+        platform: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something about an environment is neither set nor found.
+    #[error("[env.{environment}] for {platform}: {problem}")]
+    EnvironmentUnclear {
+        /// Its name in images.toml.
+        environment: String,
+        /// The platform.
+        platform: String,
+        /// What is not known.
+        problem: String,
+        /// What to set.
+        hint: String,
+    },
+    /// A Debian base can't be resolved.
+    #[error("[base.{base}] for {architecture}")]
+    Debian {
+        /// Its name in images.toml.
+        base: String,
+        /// `amd64`, `arm64`.
+        architecture: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A Debian base's mirror or keyring is neither set nor found on the host.
+    #[error("[base.{base}]: {problem}")]
+    DebianUnclear {
+        /// Its name in images.toml.
+        base: String,
+        /// What is not known.
+        problem: String,
+        /// What to set.
+        hint: String,
+    },
+    /// A platform that nothing can be built for.
+    #[error("platform {platform}: images are built for linux/amd64 and linux/arm64")]
+    Platform {
+        /// As it is written.
+        platform: String,
+    },
+    /// A pattern on the command line that no image matches.
+    #[error("no image is called `{pattern}`; there are {images}")]
+    NoImage {
+        /// As it is written.
+        pattern: String,
+        /// The names of all images.
+        images: String,
+    },
+    /// An artifact can't be made into files of an image.
+    #[error("{unit}")]
+    Unit {
+        /// The artifact.
+        unit: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Application files can't be taken.
+    #[error("[image.{image}], files from {src}")]
+    Files {
+        /// The image's name.
+        image: String,
+        /// `src`.
+        src: PathBuf,
+        /// Why.
+        #[source]
+        source: FilesError,
+    },
+    /// A layer can't be written.
+    #[error("layer of {layer}")]
+    Layer {
+        /// What is in it.
+        layer: String,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
+    /// Two artifacts can't be in one layer or one image.
+    #[error("{what}")]
+    Tree {
+        /// What was being put together.
+        what: String,
+        /// Why.
+        #[source]
+        source: TreeError,
+    },
+    /// Two packages of an environment bring one path, and the environment says that this is an error.
+    #[error("[env.{environment}]: {path} is in {first} and, with other content, in {second}")]
+    Conflict {
+        /// Its name in images.toml.
+        environment: String,
+        /// The path.
+        path: TreePath,
+        /// The package with the earlier name.
+        first: String,
+        /// The package with the later name.
+        second: String,
+    },
+    /// An image has too many layers.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    /// The image, its index or an output can't be made.
+    #[error(transparent)]
+    Oci(#[from] imgforge_oci::Error),
+    /// A digest in a lock is none.
+    #[error(transparent)]
+    Digest(ParseDigestError),
+    /// A layer came out otherwise than images.lock says.
+    #[error("the layer of {layer} came out with another digest than before\n  images.lock: {locked}\n  now:         {made}")]
+    NotReproduced {
+        /// What is in it.
+        layer: String,
+        /// The lock's.
+        locked: Digest,
+        /// The one just made.
+        made: Digest,
+    },
+    /// `--locked`, and images.lock would change.
+    #[error("images.lock is out of date: {difference}")]
+    Locked {
+        /// What would change.
+        difference: String,
+    },
+}
+
+impl Error {
+    /// What mends it, where that can be said.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config { source, .. } => source.hint(),
+            Self::ImagesLock(_) => {
+                Some("restore the file from version control, or remove it and run `imgforge lock`".to_owned())
+            }
+            Self::Fetch(error) => error.hint(),
+            Self::EnvironmentUnclear { hint, .. } | Self::DebianUnclear { hint, .. } => Some(hint.clone()),
+            Self::Conflict { environment, .. } => Some(format!(
+                "drop one of the packages from the lock, or remove `on-conflict = \"error\"` from [env.{environment}]"
+            )),
+            Self::OverBudget(_) => Some("raise `layer-budget` in [settings] (127 at most)".to_owned()),
+            Self::NotReproduced { .. } => Some(
+                "this is a bug of imgforge, or the store was tampered with: run `imgforge verify --store`, and report it"
+                    .to_owned(),
+            ),
+            Self::Locked { .. } => {
+                Some("run `imgforge build` without `--locked` and commit images.lock".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

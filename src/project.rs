@@ -1,0 +1,473 @@
+//! The story: from images.toml and images.lock to images.
+//!
+//! [`Project::prepare`] turns tables into units, with everything pinned; [`Prepared::plan`] groups the units into layers
+//! and gives each its key, without touching the network or the store; [`Project::make`] has the layers made and the
+//! images assembled. A command is a stretch of that road.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use globset::Glob;
+use imgforge_layer::Codec;
+use imgforge_oci::{Image, Index, Platform};
+use imgforge_resolver::Architecture;
+use imgforge_resolver::debian::PinnedPackage;
+use imgforge_store::Store;
+
+use crate::config::{Base, Compression, Config};
+use crate::conflicts::{self, Conflict};
+use crate::debian::{self, Host};
+use crate::environments::{self, Selected};
+use crate::error::Error;
+use crate::fetch::Fetcher;
+use crate::images_lock::{DebianPins, ImagesLock, Outcome, OutcomeLayer};
+use crate::plan::{self, Rank};
+use crate::unit::{LayerSpec, Unit};
+use crate::workshop::{Made, OnProgress, Workshop};
+use crate::{image, plan::ImageItems};
+
+/// An images.toml with its folder and its lock.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The path of images.toml.
+    pub file: PathBuf,
+    /// The folder that paths in it are relative to.
+    pub folder: PathBuf,
+    /// What it says.
+    pub config: Config,
+    /// images.lock beside it; empty when there is none.
+    pub lock: ImagesLock,
+}
+
+/// Everything outside the project that its images are made with.
+pub struct Tools<'a> {
+    /// Where everything is kept.
+    pub store: &'a Store,
+    /// Gets what is not there.
+    pub fetcher: &'a Fetcher,
+    /// Whether the network is out of bounds.
+    pub offline: bool,
+    /// What is known of the host.
+    pub host: &'a Host,
+    /// Who is told.
+    pub on_progress: OnProgress<'a>,
+}
+
+/// An image for one platform, as units.
+#[derive(Clone, Debug)]
+pub struct PreparedImage {
+    /// Its name in images.toml.
+    pub name: String,
+    /// What it runs on.
+    pub platform: Platform,
+    /// Indices into [`Prepared::units`].
+    pub units: Vec<usize>,
+}
+
+/// All images as units, with everything pinned.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Each unit once.
+    pub units: Vec<Arc<Unit>>,
+    /// By name, then platform.
+    pub images: Vec<PreparedImage>,
+    /// URLs of the Debian mirrors.
+    pub mirrors: Vec<String>,
+}
+
+/// The layers of all images, described.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Each layer once.
+    pub specs: Vec<LayerSpec>,
+    /// For each prepared image, its layers from the bottom, as indices into `specs`.
+    pub images: Vec<Vec<usize>>,
+}
+
+/// An image that is made, with what it was made of.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its name in images.toml.
+    pub name: String,
+    /// What it runs on.
+    pub platform: Platform,
+    /// Manifest and config; both are in the store.
+    pub image: Image,
+    /// Its layers from the bottom.
+    pub layers: Vec<(LayerSpec, Made)>,
+    /// Paths that two packages of an environment bring with different content.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl Project {
+    /// Reads an images.toml and the images.lock beside it.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::ImagesLock`], or [`Error::Io`] when a file can't be read.
+    pub fn open(file: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(file)?;
+        let config =
+            Config::parse(&text).map_err(|source| Error::Config { file: file.to_owned(), source })?;
+        let folder = match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let lock = match fs::read_to_string(folder.join("images.lock")) {
+            Ok(text) => ImagesLock::parse(&text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => ImagesLock::default(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { file: file.to_owned(), folder, config, lock })
+    }
+
+    /// Writes images.lock, if its text changes. Atomic: whoever reads it sees the old text or the new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_lock(&self, lock: &ImagesLock) -> Result<bool, Error> {
+        let path = self.folder.join("images.lock");
+        let text = lock.to_text();
+        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+            return Ok(false);
+        }
+        let draft = self.folder.join(format!(".images.lock.{}", std::process::id()));
+        let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&draft);
+        }
+        written?;
+        Ok(true)
+    }
+
+    /// The names of the images that match any of the patterns (`runtime*`); all for none.
+    ///
+    /// # Errors
+    /// [`Error::NoImage`] for a pattern that matches none.
+    pub fn select(&self, patterns: &[String]) -> Result<Vec<String>, Error> {
+        let names = self.config.images.keys();
+        if patterns.is_empty() {
+            return Ok(names.cloned().collect());
+        }
+        let mut selected = Vec::new();
+        for pattern in patterns {
+            let glob = Glob::new(pattern).map(|glob| glob.compile_matcher());
+            let matches = |name: &str| glob.as_ref().map_or(name == pattern, |glob| glob.is_match(name));
+            let found: Vec<_> = self.config.images.keys().filter(|name| matches(name)).cloned().collect();
+            if found.is_empty() {
+                let images = names.cloned().collect::<Vec<_>>().join(", ");
+                return Err(Error::NoImage { pattern: pattern.clone(), images });
+            }
+            selected.extend(found);
+        }
+        selected.sort();
+        selected.dedup();
+        Ok(selected)
+    }
+
+    /// The platforms to build for.
+    pub fn platforms(&self) -> Vec<Platform> {
+        match self.config.settings.platforms.as_slice() {
+            [] => vec![Platform::host()],
+            given => given.to_vec(),
+        }
+    }
+
+    /// Pins what images.toml leaves open and turns all images into units. New pins go into `lock`.
+    ///
+    /// All images are prepared, also when only some are to be built: which layers there are depends on all of them.
+    ///
+    /// # Errors
+    /// Whatever stands in the way of a base, a lock or application files.
+    pub fn prepare(&self, tools: &Tools<'_>, lock: &mut ImagesLock) -> Result<Prepared, Error> {
+        let mut units = Units::default();
+        let mut images = Vec::new();
+        let mut mirrors: Vec<String> = self
+            .config
+            .bases
+            .values()
+            .flat_map(|base| match base {
+                Base::Debian(debian) => debian::mirrors(debian, tools.host),
+                Base::Scratch => Vec::new(),
+            })
+            .collect();
+        mirrors.sort();
+        mirrors.dedup();
+        for platform in self.platforms() {
+            let architecture = architecture(&platform)?;
+            let bases = self.bases(tools, architecture, lock)?;
+            let environments = self.environments(tools, architecture, &bases, lock)?;
+            for (name, table) in &self.config.images {
+                let base = bases.get(&table.base).cloned().unwrap_or_default();
+                let mut own = Vec::new();
+                if !base.is_empty() {
+                    own.push(units.add(Unit::skeleton(architecture)));
+                    own.extend(base.iter().map(|package| units.add(Unit::debian(package.clone()))));
+                    own.push(units.add(Unit::debian_glue(Arc::clone(&base), architecture)));
+                }
+                for (environment, selected) in
+                    table.environments.iter().filter_map(|name| Some((name, environments.get(name)?)))
+                {
+                    own.push(units.add(Unit::environment(
+                        selected.scheme.clone(),
+                        selected.interpreter.clone(),
+                        selected.version.clone(),
+                    )));
+                    let lock = self.config.environments.get(environment).map(|table| table.lock.display());
+                    let lock = lock.map(|path| path.to_string()).unwrap_or_default();
+                    own.extend(
+                        selected
+                            .artifacts
+                            .iter()
+                            .map(|wheel| units.add(Unit::wheel(wheel.clone(), selected.scheme.clone(), &lock))),
+                    );
+                }
+                if !table.users.is_empty() {
+                    own.push(units.add(Unit::users(Arc::clone(&base), architecture, table.users.clone())));
+                }
+                for (number, spec) in table.files.iter().enumerate() {
+                    let tree = imgforge_layer::files(&self.folder.join(&spec.src), &spec.dest, &spec.exclude)
+                        .map_err(|source| Error::Files { image: name.clone(), src: spec.src.clone(), source })?;
+                    own.push(units.add(Unit::files(number, &spec.dest, tree)));
+                }
+                images.push(PreparedImage { name: name.clone(), platform: platform.clone(), units: own });
+            }
+        }
+        images.sort_by(|a, b| (&a.name, &a.platform).cmp(&(&b.name, &b.platform)));
+        let current = |base: &String| self.config.bases.contains_key(base);
+        lock.debian.retain(|(base, _), _| current(base));
+        lock.environments.retain(|(name, _), _| self.config.environments.contains_key(name));
+        lock.images.retain(|(name, _), _| self.config.images.contains_key(name));
+        Ok(Prepared { units: units.all, images, mirrors })
+    }
+
+    /// Makes the layers of the selected images, in the plan of all of them, and assembles the images.
+    ///
+    /// # Errors
+    /// Whatever stands in the way of a layer or of an image.
+    pub fn make(
+        &self,
+        tools: &Tools<'_>,
+        lock: &mut ImagesLock,
+        selected: &[String],
+    ) -> Result<Vec<Finished>, Error> {
+        let prepared = self.prepare(tools, lock)?;
+        let planned = prepared.plan(&self.config)?;
+        let workshop = Workshop {
+            store: tools.store,
+            fetcher: tools.fetcher,
+            mirrors: &prepared.mirrors,
+            lock: &self.lock,
+            on_progress: tools.on_progress,
+        };
+        let wanted: Vec<usize> = prepared
+            .images
+            .iter()
+            .enumerate()
+            .filter(|(_, image)| selected.contains(&image.name))
+            .map(|(index, _)| index)
+            .collect();
+        let mut needed: Vec<usize> =
+            wanted.iter().filter_map(|&image| planned.images.get(image)).flatten().copied().collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let specs: Vec<LayerSpec> =
+            needed.iter().filter_map(|&layer| planned.specs.get(layer)).cloned().collect();
+        let made = workshop.make(&specs)?;
+        let made: BTreeMap<usize, (LayerSpec, Made)> =
+            needed.into_iter().zip(specs.into_iter().zip(made)).collect();
+
+        let mut finished = Vec::new();
+        for index in wanted {
+            let (Some(prepared_image), Some(layers)) =
+                (prepared.images.get(index), planned.images.get(index))
+            else {
+                continue;
+            };
+            let mut layers: Vec<(LayerSpec, Made)> =
+                layers.iter().filter_map(|layer| made.get(layer).cloned()).collect();
+            let Some(table) = self.config.images.get(&prepared_image.name) else { continue };
+            let conflicts = conflicts::settle(&self.config, table, &workshop, &mut layers)?;
+            let described: Vec<_> = layers.iter().map(|(spec, made)| (spec, &made.record)).collect();
+            let image = image::assemble(&self.config, table, &prepared_image.platform, &described)?;
+            tools.store.insert(image.config().bytes())?;
+            tools.store.insert(image.manifest().bytes())?;
+            let outcome = Outcome {
+                manifest: image.manifest().descriptor().digest,
+                layers: layers.iter().map(|(spec, made)| outcome_layer(spec, made)).collect(),
+            };
+            let key = (prepared_image.name.clone(), prepared_image.platform.to_string());
+            lock.images.insert(key, outcome);
+            finished.push(Finished {
+                name: prepared_image.name.clone(),
+                platform: prepared_image.platform.clone(),
+                image,
+                layers,
+                conflicts,
+            });
+        }
+        Ok(finished)
+    }
+
+    /// The name that an image has in an output: `NAME:TAG`.
+    pub fn reference(&self, image: &str) -> String {
+        let tag = self.config.images.get(image).and_then(|image| image.tag.as_deref()).unwrap_or("latest");
+        format!("{image}:{tag}")
+    }
+
+    /// The pinned packages of each base, resolved where there are none or they are out of date.
+    fn bases(
+        &self,
+        tools: &Tools<'_>,
+        architecture: Architecture,
+        lock: &mut ImagesLock,
+    ) -> Result<BTreeMap<String, Arc<[PinnedPackage]>>, Error> {
+        let mut bases = BTreeMap::new();
+        for (name, base) in &self.config.bases {
+            let packages: Arc<[PinnedPackage]> = match base {
+                Base::Scratch => Arc::default(),
+                Base::Debian(debian) => {
+                    let request = debian::request(debian, architecture)?;
+                    let key = (name.clone(), architecture);
+                    match lock.debian.get(&key) {
+                        Some(pins) if pins.request == request => pins.packages.clone().into(),
+                        _ => {
+                            let packages = debian::resolve(
+                                name,
+                                debian,
+                                architecture,
+                                &self.folder,
+                                tools.host,
+                                tools.fetcher,
+                            )?;
+                            lock.debian.insert(key, DebianPins { request, packages: packages.clone() });
+                            packages.into()
+                        }
+                    }
+                }
+            };
+            bases.insert(name.clone(), packages);
+        }
+        Ok(bases)
+    }
+
+    /// The environments that images use, each selected for the bases that it is used on.
+    fn environments(
+        &self,
+        tools: &Tools<'_>,
+        architecture: Architecture,
+        bases: &BTreeMap<String, Arc<[PinnedPackage]>>,
+        lock: &mut ImagesLock,
+    ) -> Result<BTreeMap<String, Selected>, Error> {
+        let cache = tools.store.root().join("indexes");
+        let mut selected = BTreeMap::new();
+        for (name, environment) in &self.config.environments {
+            let users = self.config.images.values().filter(|image| image.environments.contains(name));
+            let mut used: Vec<&str> = users.map(|image| image.base.as_str()).collect();
+            used.sort_unstable();
+            used.dedup();
+            if used.is_empty() {
+                continue;
+            }
+            let used: Vec<&[PinnedPackage]> =
+                used.into_iter().filter_map(|base| bases.get(base)).map(AsRef::as_ref).collect();
+            let context = environments::Context {
+                folder: &self.folder,
+                settings: &self.config.settings,
+                name,
+                architecture,
+                bases: &used,
+                cache: &cache,
+                offline: tools.offline,
+            };
+            selected.insert(name.clone(), environments::select(environment, &context, lock)?);
+        }
+        Ok(selected)
+    }
+}
+
+impl Prepared {
+    /// Groups the units of all images into layers.
+    ///
+    /// # Errors
+    /// [`Error::OverBudget`].
+    pub fn plan(&self, config: &Config) -> Result<Planned, Error> {
+        let items: Vec<_> = self.units.iter().map(|unit| unit.item.clone()).collect();
+        let images: Vec<ImageItems> = self
+            .images
+            .iter()
+            .map(|image| (format!("{} {}", image.name, image.platform), image.units.clone()))
+            .collect();
+        // An environment whose packages disagree about a path has one layer more.
+        let environments = config.images.values().map(|image| image.environments.len()).max().unwrap_or(0);
+        let budget = config.settings.layer_budget.saturating_sub(environments);
+        let plan = plan::plan(&items, &images, budget)?;
+        let specs = plan
+            .layers
+            .iter()
+            .map(|members| {
+                let units: Vec<_> =
+                    members.iter().filter_map(|&unit| self.units.get(unit)).cloned().collect();
+                let rank = units.first().map_or(Rank::Files, |unit| unit.item.rank);
+                let codec = codec(config.settings.compression, rank);
+                LayerSpec::new(units, codec, config.settings.source_date_epoch)
+            })
+            .collect();
+        Ok(Planned { specs, images: plan.images })
+    }
+}
+
+/// An index over the platforms of each image, for outputs; an image for one platform needs none.
+///
+/// # Errors
+/// [`Error::Oci`].
+pub fn index(images: &[&Image]) -> Result<Index, Error> {
+    Ok(Index::assemble(images.iter().copied(), &BTreeMap::new())?)
+}
+
+/// The resolver's word for a platform's CPU.
+fn architecture(platform: &Platform) -> Result<Architecture, Error> {
+    match (platform.os(), platform.architecture()) {
+        ("linux", "amd64") => Ok(Architecture::Amd64),
+        ("linux", "arm64") => Ok(Architecture::Arm64),
+        _ => Err(Error::Platform { platform: platform.to_string() }),
+    }
+}
+
+/// How a layer of these things is stored.
+pub(crate) fn codec(compression: Compression, rank: Rank) -> Codec {
+    match (compression, rank) {
+        (Compression::Auto | Compression::Gzip, Rank::Packages) => Codec::GzipCopy,
+        (Compression::Gzip, _) => Codec::Gzip,
+        (Compression::Auto | Compression::Zstd, _) => Codec::Zstd,
+        (Compression::None, _) => Codec::None,
+    }
+}
+
+fn outcome_layer(spec: &LayerSpec, made: &Made) -> OutcomeLayer {
+    OutcomeLayer {
+        title: spec.title(),
+        key: spec.key.clone(),
+        digest: made.record.digest,
+        diff_id: made.record.diff_id,
+        size: made.record.size,
+    }
+}
+
+/// Each unit once, by identity.
+#[derive(Default)]
+struct Units {
+    all: Vec<Arc<Unit>>,
+    by_identity: BTreeMap<(Rank, String), usize>,
+}
+
+impl Units {
+    fn add(&mut self, unit: Unit) -> usize {
+        let key = (unit.item.rank, unit.item.identity.clone());
+        *self.by_identity.entry(key).or_insert_with(|| {
+            self.all.push(Arc::new(unit));
+            self.all.len() - 1
+        })
+    }
+}

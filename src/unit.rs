@@ -1,0 +1,380 @@
+//! Units: what layers are made of, each with the recipe that turns it into a tree.
+//!
+//! A unit's *identity* is everything that decides its bytes, as canonical JSON. A layer's key is the hash of its units'
+//! identities, the codec and the epoch, so that a layer can be looked up before anything is fetched, and what is not in
+//! an identity can't change a layer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use imgforge_layer::wheel::{self, Scheme};
+use imgforge_layer::{Codec, Kind, LAYER_FORMAT, Source, Tree, TreePath};
+use imgforge_oci::{Digest, json};
+use imgforge_resolver::debian::PinnedPackage;
+use imgforge_resolver::{Architecture, Artifact, Location};
+use serde_json::json;
+
+use crate::config::User;
+use crate::plan::{Item, Rank};
+use crate::{Error, debian, fetch, users};
+
+/// Something indivisible that layers are made of.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// What the plan needs to know of it.
+    pub item: Item,
+    /// What a reader calls it: `numpy 2.1.0`.
+    pub title: String,
+    /// How it becomes a tree.
+    pub recipe: Recipe,
+}
+
+/// How a unit becomes a tree.
+#[derive(Clone, Debug)]
+pub enum Recipe {
+    /// The folders and links that a Debian root filesystem starts with.
+    Skeleton(Architecture),
+    /// A Debian package.
+    Debian(PinnedPackage),
+    /// dpkg's database and what else the packages amount to together.
+    DebianGlue {
+        /// All packages of the root filesystem, by name.
+        packages: Arc<[PinnedPackage]>,
+        /// The root filesystem's architecture.
+        architecture: Architecture,
+    },
+    /// A virtual environment's own files.
+    Environment {
+        /// Where it has its files.
+        scheme: Scheme,
+        /// What `bin/python` links to.
+        interpreter: String,
+        /// CPython's version as far as it is known.
+        version: String,
+    },
+    /// A wheel, installed.
+    Wheel {
+        /// The wheel.
+        artifact: Artifact,
+        /// Where it goes.
+        scheme: Scheme,
+        /// The lock's path as images.toml has it, for messages.
+        lock: String,
+    },
+    /// Additions to `/etc/passwd` and `/etc/group`.
+    Users {
+        /// The base's packages, whose files are added to; empty for an empty base.
+        base: Arc<[PinnedPackage]>,
+        /// The base's architecture.
+        architecture: Architecture,
+        /// The users.
+        users: Vec<User>,
+    },
+    /// Files that stand above those of other packages: wheels, and the paths that each of them wins.
+    Winners(Vec<(Arc<Unit>, Vec<String>)>),
+    /// Files of the host, read into a tree already.
+    Files(Arc<Tree>),
+}
+
+impl Unit {
+    /// The root filesystem's first layer.
+    pub fn skeleton(architecture: Architecture) -> Self {
+        let identity = json!({"skeleton": architecture});
+        Self::new(Rank::Skeleton, "skeleton", "merged /usr", None, &identity, Recipe::Skeleton(architecture))
+    }
+
+    /// A Debian package.
+    pub fn debian(package: PinnedPackage) -> Self {
+        let title = format!("{} {}", package.name, package.version);
+        let identity = json!({"deb": package.sha256});
+        let (name, size) = (package.name.clone(), Some(package.size));
+        Self::new(Rank::SystemPackages, &name, &title, size, &identity, Recipe::Debian(package))
+    }
+
+    /// dpkg's database for a root filesystem.
+    pub fn debian_glue(packages: Arc<[PinnedPackage]>, architecture: Architecture) -> Self {
+        let identity = json!({"dpkg": sums(&packages), "architecture": architecture});
+        let recipe = Recipe::DebianGlue { packages, architecture };
+        Self::new(Rank::SystemGlue, "dpkg", "dpkg database", None, &identity, recipe)
+    }
+
+    /// A virtual environment's own files.
+    pub fn environment(scheme: Scheme, interpreter: String, version: String) -> Self {
+        let prefix = scheme.prefix().to_string();
+        let identity = json!({"venv": prefix, "interpreter": interpreter, "python": version});
+        let title = format!("virtual environment {prefix}");
+        let recipe = Recipe::Environment { scheme, interpreter, version };
+        Self::new(Rank::Environment, &prefix, &title, None, &identity, recipe)
+    }
+
+    /// A wheel.
+    pub fn wheel(artifact: Artifact, scheme: Scheme, lock: &str) -> Self {
+        let title = format!("{} {}", artifact.name, artifact.version);
+        let (major, minor) = scheme.python();
+        // The file name, too: the name and version in the wheel are checked against it.
+        let identity = json!({
+            "wheel": artifact.sha256,
+            "file": artifact.file,
+            "prefix": scheme.prefix().to_string(),
+            "python": format!("{major}.{minor}"),
+        });
+        let (name, size) = (artifact.name.clone(), artifact.size);
+        Self::new(Rank::Packages, &name, &title, size, &identity, Recipe::Wheel { artifact, scheme, lock: lock.to_owned() })
+    }
+
+    /// Users and groups on top of a base.
+    pub fn users(base: Arc<[PinnedPackage]>, architecture: Architecture, users: Vec<User>) -> Self {
+        let identity = json!({"users": users, "dpkg": sums(&base)});
+        let names: Vec<_> = users.iter().map(|user| user.name.as_str()).collect();
+        let title = format!("users {}", names.join(", "));
+        Self::new(Rank::Users, "users", &title, None, &identity, Recipe::Users { base, architecture, users })
+    }
+
+    /// Disputed files of an environment, from the packages whose files stand.
+    pub fn winners(winners: Vec<(Arc<Self>, Vec<String>)>) -> Self {
+        let listing: Vec<_> = winners.iter().map(|(wheel, paths)| json!([wheel.item.identity, paths])).collect();
+        let identity = json!({"winners": listing});
+        let count: usize = winners.iter().map(|(_, paths)| paths.len()).sum();
+        let title = format!("{count} disputed files");
+        Self::new(Rank::Packages, "winners", &title, None, &identity, Recipe::Winners(winners))
+    }
+
+    /// Files of the host. `number` keeps the order of several.
+    pub fn files(number: usize, destination: &str, tree: Tree) -> Self {
+        let listing: Vec<_> = tree
+            .iter()
+            .map(|(path, entry)| {
+                let (kind, value) = match &entry.kind {
+                    Kind::Directory => ("folder", String::new()),
+                    Kind::File(file) => ("file", file.sha256.map(|digest| digest.hex()).unwrap_or_default()),
+                    Kind::Symlink(target) => ("symlink", target.clone()),
+                    Kind::Hardlink(target) => ("hardlink", target.as_str().to_owned()),
+                };
+                json!([path.as_str(), kind, entry.mode, value])
+            })
+            .collect();
+        let identity = json!({"files": listing});
+        let name = format!("{number:04} {destination}");
+        let title = format!("files {destination}");
+        Self::new(Rank::Files, &name, &title, None, &identity, Recipe::Files(Arc::new(tree)))
+    }
+
+    fn new(
+        rank: Rank,
+        name: &str,
+        title: &str,
+        size: Option<u64>,
+        identity: &serde_json::Value,
+        recipe: Recipe,
+    ) -> Self {
+        // Canonical JSON of a JSON value can't fail; its plain text would serve as well.
+        let identity = json::canonical(identity)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_else(|_| identity.to_string());
+        Self { item: Item { identity, name: name.to_owned(), rank, size }, title: title.to_owned(), recipe }
+    }
+
+    /// What has to be fetched before the tree can be made.
+    pub fn inputs(&self) -> Vec<Input> {
+        match &self.recipe {
+            Recipe::Debian(package) => vec![Input::of_package(package)],
+            Recipe::DebianGlue { packages, .. } | Recipe::Users { base: packages, .. } => {
+                packages.iter().map(Input::of_package).collect()
+            }
+            Recipe::Wheel { artifact, lock, .. } => vec![Input::of_artifact(artifact, lock)],
+            Recipe::Winners(winners) => winners.iter().flat_map(|(wheel, _)| wheel.inputs()).collect(),
+            Recipe::Skeleton(_) | Recipe::Environment { .. } | Recipe::Files(_) => Vec::new(),
+        }
+    }
+
+    /// The tree, from inputs that are in the store.
+    ///
+    /// # Errors
+    /// [`Error::Unit`], with what is wrong with the artifact.
+    pub fn tree(&self, open: &dyn Fn(Digest) -> Result<Arc<Source>, Error>, scratch: &std::path::Path) -> Result<Tree, Error> {
+        let named = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unit { unit: self.title.clone(), source: error };
+        match &self.recipe {
+            Recipe::Skeleton(architecture) => debian::skeleton(*architecture).map_err(|error| named(error.into())),
+            Recipe::Debian(package) => {
+                debian::package(&open(digest(&package.sha256)?)?, scratch).map_err(|error| named(error.into()))
+            }
+            Recipe::DebianGlue { packages, architecture } => {
+                debian::glue(packages, *architecture, open, scratch)
+            }
+            Recipe::Environment { scheme, interpreter, version } => {
+                imgforge_layer::environment(scheme, interpreter, version).map_err(|error| named(error.into()))
+            }
+            Recipe::Wheel { artifact, scheme, .. } => {
+                let source = open(digest(&artifact.sha256)?)?;
+                wheel::plan(&source, &artifact.file, scheme).map_err(|error| named(error.into()))
+            }
+            Recipe::Users { base, architecture, users } => {
+                let below = match base.is_empty() {
+                    true => Tree::new(),
+                    false => debian::glue(base, *architecture, open, scratch)?,
+                };
+                users::tree(&below, users).map_err(|error| named(error.into()))
+            }
+            Recipe::Winners(winners) => {
+                let mut tree = Tree::new();
+                for (wheel, paths) in winners {
+                    let own = wheel.tree(open, scratch)?;
+                    for path in paths {
+                        let path = TreePath::new(path).map_err(|error| named(error.into()))?;
+                        if let Some(entry) = own.get(&path) {
+                            tree.insert(path, entry.clone()).map_err(|error| named(error.into()))?;
+                        }
+                    }
+                }
+                Ok(tree)
+            }
+            Recipe::Files(tree) => Ok(Tree::clone(tree)),
+        }
+    }
+}
+
+fn sums(packages: &[PinnedPackage]) -> Vec<&str> {
+    packages.iter().map(|package| package.sha256.as_str()).collect()
+}
+
+/// Reads a digest as locks have it.
+///
+/// # Errors
+/// [`Error::Digest`].
+pub(crate) fn digest(hex: &str) -> Result<Digest, Error> {
+    Digest::from_hex(hex).map_err(Error::Digest)
+}
+
+/// A file that a unit is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The package's name, as mirrors are asked for it: `numpy`.
+    pub name: String,
+    /// What messages call it: `numpy 2.1.0`.
+    pub title: String,
+    /// The file that says what its digest is: `uv.lock`.
+    pub locked_in: String,
+    /// The command that locks it anew.
+    pub relock: Option<String>,
+    /// The file's name, by which `vendor/` has it.
+    pub file: String,
+    /// SHA-256, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Bytes, where the lock says so.
+    pub size: Option<u64>,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Where an input is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a URL.
+    Url(String),
+    /// In a file of the host.
+    Path(PathBuf),
+    /// Below any of the Debian mirrors, at this path.
+    Mirror(String),
+}
+
+impl Input {
+    fn of_package(package: &PinnedPackage) -> Self {
+        Self {
+            name: package.name.clone(),
+            title: format!("{} {}", package.name, package.version),
+            locked_in: "images.lock".to_owned(),
+            relock: Some("imgforge lock --upgrade".to_owned()),
+            file: package.path.rsplit('/').next().unwrap_or_default().to_owned(),
+            sha256: package.sha256.clone(),
+            size: Some(package.size),
+            place: Place::Mirror(package.path.clone()),
+        }
+    }
+
+    fn of_artifact(artifact: &Artifact, lock: &str) -> Self {
+        let name = &artifact.name;
+        Self {
+            name: name.clone(),
+            title: format!("{name} {}", artifact.version),
+            locked_in: lock.to_owned(),
+            relock: lock.ends_with("uv.lock").then(|| format!("uv lock --upgrade-package {name}")),
+            file: artifact.file.clone(),
+            sha256: artifact.sha256.clone(),
+            size: artifact.size,
+            place: match &artifact.location {
+                Location::Url(url) => Place::Url(url.clone()),
+                Location::Path(path) => Place::Path(path.clone()),
+            },
+        }
+    }
+
+    /// As the fetching module wants it. `mirrors` are the Debian mirrors' URLs.
+    ///
+    /// # Errors
+    /// [`Error::Digest`].
+    pub fn request(&self, mirrors: &[String]) -> Result<fetch::Request, Error> {
+        let sources = match &self.place {
+            Place::Url(url) => vec![fetch::Source::Url(url.clone())],
+            Place::Path(path) => vec![fetch::Source::Path(path.clone())],
+            Place::Mirror(path) => mirrors
+                .iter()
+                .map(|mirror| fetch::Source::Url(format!("{}/{path}", mirror.trim_end_matches('/'))))
+                .collect(),
+        };
+        Ok(fetch::Request {
+            name: self.name.clone(),
+            title: self.title.clone(),
+            file: self.file.clone(),
+            digest: digest(&self.sha256)?,
+            size: self.size,
+            locked_in: self.locked_in.clone(),
+            relock: self.relock.clone(),
+            sources,
+        })
+    }
+}
+
+/// A layer that is to be there: its units, how it is stored, and the key that follows from both.
+#[derive(Clone, Debug)]
+pub struct LayerSpec {
+    /// In the order in which they go into the tree.
+    pub units: Vec<Arc<Unit>>,
+    /// How it is stored.
+    pub codec: Codec,
+    /// Modification time of every entry, in seconds since 1970.
+    pub epoch: u64,
+    /// The key: 64 hexadecimal digits.
+    pub key: String,
+}
+
+impl LayerSpec {
+    /// Describes a layer.
+    pub fn new(units: Vec<Arc<Unit>>, codec: Codec, epoch: u64) -> Self {
+        let identities: Vec<_> = units.iter().map(|unit| unit.item.identity.as_str()).collect();
+        let inputs =
+            json!({"format": LAYER_FORMAT, "units": identities, "codec": codec.pinned(), "epoch": epoch});
+        let text = json::canonical(&inputs).unwrap_or_else(|_| inputs.to_string().into_bytes());
+        let key = Digest::of(&text).hex();
+        Self { units, codec, epoch, key }
+    }
+
+    /// What a reader calls it: its units' names, the first few of them.
+    pub fn title(&self) -> String {
+        let titles: Vec<_> = self.units.iter().map(|unit| unit.title.as_str()).collect();
+        match titles.as_slice() {
+            [few @ ..] if few.len() <= 3 => few.join(", "),
+            [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
+            _ => String::new(),
+        }
+    }
+
+    /// What kind of things it holds.
+    pub fn rank(&self) -> Rank {
+        self.units.first().map_or(Rank::Files, |unit| unit.item.rank)
+    }
+
+    /// Bytes of its inputs, where they are known: the estimate by which layers are ordered for work.
+    pub fn weight(&self) -> u64 {
+        self.units.iter().map(|unit| unit.item.size.unwrap_or(0)).sum()
+    }
+}

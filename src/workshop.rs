@@ -1,0 +1,448 @@
+//! Making layers: look up, fetch, convert, store.
+//!
+//! Each layer is looked up by its key first. For those that are not there, inputs are fetched on the connections'
+//! threads, the ones of large layers first, and a layer is made on rayon's as soon as its inputs are there. A piece of
+//! work is done once, also by two processes: who finds it under way elsewhere turns to the next layer and waits for the
+//! others' at the end, holding nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use imgforge_layer::{Kind, LAYER_FORMAT, Source, Tree, TreePath, write_layer};
+use imgforge_oci::{DiffId, Digest};
+use imgforge_store::Store;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::fetch::{Event, Fetcher, Request};
+use crate::images_lock::ImagesLock;
+use crate::unit::{LayerSpec, Unit};
+
+/// What the store knows of a layer, by its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Of the compressed bytes.
+    pub digest: Digest,
+    /// Bytes, compressed.
+    pub size: u64,
+    /// Of the tar stream.
+    pub diff_id: DiffId,
+    /// Bytes of the tar stream.
+    pub tar_size: u64,
+    /// Its media type.
+    pub media_type: String,
+    /// The blob with its [`Listing`].
+    pub listing: Digest,
+}
+
+/// A layer that is in the store.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// What it is.
+    pub record: LayerRecord,
+    /// How long it took to make; `None` when it was there.
+    pub made_in: Option<Duration>,
+}
+
+/// What happens in the workshop, for whoever shows it.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// So many layers are to be made, from so many bytes of inputs.
+    Planned {
+        /// Layers that are not in the store.
+        layers: usize,
+        /// Bytes of their inputs, as far as they are known.
+        bytes: u64,
+    },
+    /// Something happens to a download.
+    Fetch(&'a Request, Event<'a>),
+    /// A layer is being made.
+    Making(&'a LayerSpec),
+    /// A layer is in the store.
+    Made(&'a LayerSpec, &'a LayerRecord),
+    /// Another process makes a layer, and is waited for.
+    Waiting(&'a LayerSpec, Option<u32>),
+}
+
+/// Called with each event, from many threads.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) + Sync);
+
+/// Makes layers.
+pub struct Workshop<'a> {
+    /// Where everything is kept.
+    pub store: &'a Store,
+    /// Gets what is not there.
+    pub fetcher: &'a Fetcher,
+    /// URLs of the Debian mirrors.
+    pub mirrors: &'a [String],
+    /// The outcome of earlier builds, which this one must repeat.
+    pub lock: &'a ImagesLock,
+    /// Who is told.
+    pub on_progress: OnProgress<'a>,
+}
+
+impl Workshop<'_> {
+    /// Sees to it that all layers are in the store, and returns what they are, in the same order.
+    ///
+    /// # Errors
+    /// The first failure, in the order of the layers; those that are under way are finished before.
+    pub fn make(&self, specs: &[LayerSpec]) -> Result<Vec<Made>, Error> {
+        let found = self.look_up(specs)?;
+        let mut missing: Vec<usize> =
+            found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(index, _)| index).collect();
+        let mut made: Vec<Option<Made>> =
+            found.into_iter().map(|record| record.map(|record| Made { record, made_in: None })).collect();
+        if !missing.is_empty() {
+            missing.sort_by_key(|&index| std::cmp::Reverse(specs.get(index).map(LayerSpec::weight)));
+            let bytes = missing.iter().filter_map(|&index| specs.get(index)).map(LayerSpec::weight).sum();
+            (self.on_progress)(Progress::Planned { layers: missing.len(), bytes });
+            for (index, result) in self.make_missing(specs, &missing)? {
+                if let Some(place) = made.get_mut(index) {
+                    *place = Some(result);
+                }
+            }
+        }
+        Ok(made.into_iter().flatten().collect())
+    }
+
+    /// The records of those layers that are in the store.
+    ///
+    /// # Errors
+    /// As for any reading of the store.
+    pub fn look_up(&self, specs: &[LayerSpec]) -> Result<Vec<Option<LayerRecord>>, Error> {
+        specs.par_iter().map(|spec| self.record(spec)).collect()
+    }
+
+    /// Fetches what units are made from.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`].
+    pub fn fetch(&self, units: &[Arc<Unit>]) -> Result<(), Error> {
+        let requests = self.requests(units.iter())?;
+        let on_event = |request: &Request, event: Event<'_>| (self.on_progress)(Progress::Fetch(request, event));
+        Ok(self.fetcher.fetch_all(self.store, &requests, &on_event)?)
+    }
+
+    /// What is in a layer, unit by unit.
+    ///
+    /// # Errors
+    /// As for any reading of the store, or when the listing is not one.
+    pub fn listing(&self, record: &LayerRecord) -> Result<Listing, Error> {
+        let text = std::io::read_to_string(self.store.open_blob(&record.listing)?)?;
+        Listing::parse(&text)
+    }
+
+    /// A unit's tree, made from inputs that are in the store.
+    ///
+    /// # Errors
+    /// [`Error::Unit`].
+    pub fn tree(&self, unit: &Unit) -> Result<Tree, Error> {
+        let open = |digest: Digest| {
+            let file = self.store.open_blob(&digest)?;
+            Ok(Arc::new(Source::from_file(file, self.store.blob_path(&digest))?))
+        };
+        unit.tree(&open, &self.scratch())
+    }
+
+    /// Writes a tree as a layer into the store.
+    ///
+    /// # Errors
+    /// [`Error::Layer`], or as for any writing to the store.
+    pub fn write(&self, spec: &LayerSpec, tree: &Tree, listing: &Listing) -> Result<LayerRecord, Error> {
+        let mut writer = self.store.writer()?;
+        let written = write_layer(tree, spec.codec, spec.epoch, &mut writer)
+            .map_err(|source| Error::Layer { layer: spec.title(), source })?;
+        if let Some(before) = self.lock.layer(&spec.key)
+            && before.digest != written.digest
+        {
+            let layer = spec.title();
+            return Err(Error::NotReproduced { layer, locked: before.digest, made: written.digest });
+        }
+        writer.commit(written.digest, written.size)?;
+        let record = LayerRecord {
+            digest: written.digest,
+            size: written.size,
+            diff_id: written.diff_id,
+            tar_size: written.tar_size,
+            media_type: spec.codec.media_type().to_owned(),
+            listing: self.store.insert(listing.to_text().as_bytes())?,
+        };
+        self.store.put_record(&bucket(), &spec.key, &record, &[record.digest, record.listing])?;
+        Ok(record)
+    }
+
+    fn record(&self, spec: &LayerSpec) -> Result<Option<LayerRecord>, Error> {
+        Ok(self.store.record(&bucket(), &spec.key)?)
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.store.root().join("tmp")
+    }
+
+    fn requests<'u>(&self, units: impl Iterator<Item = &'u Arc<Unit>>) -> Result<Vec<Request>, Error> {
+        let mut seen = BTreeSet::new();
+        let mut requests = Vec::new();
+        for input in units.flat_map(|unit| unit.inputs()) {
+            if seen.insert(input.sha256.clone()) {
+                requests.push(input.request(self.mirrors)?);
+            }
+        }
+        Ok(requests)
+    }
+
+    fn make_missing(&self, specs: &[LayerSpec], missing: &[usize]) -> Result<Vec<(usize, Made)>, Error> {
+        let wanted: Vec<(usize, &LayerSpec)> =
+            missing.iter().filter_map(|&index| Some((index, specs.get(index)?))).collect();
+        let requests = self.requests(wanted.iter().flat_map(|(_, spec)| &spec.units))?;
+        let mut gate = InputGate::new(&wanted, &requests)?;
+        let results = Mutex::new(Vec::new());
+        let deferred = Mutex::new(Vec::new());
+        let stop = AtomicBool::new(false);
+        let work = |index: usize, spec: &LayerSpec| {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match self.make_unless_busy(spec) {
+                Ok(Some(made)) => lock(&results).push((index, Ok(made))),
+                Ok(None) => lock(&deferred).push((index, spec.clone())),
+                Err(error) => {
+                    stop.store(true, Ordering::Relaxed);
+                    lock(&results).push((index, Err(error)));
+                }
+            }
+        };
+        let (sender, receiver) = channel();
+        let fetched = std::thread::scope(|threads| {
+            let fetching = threads.spawn(|| {
+                let sender = sender;
+                let on_event = |request: &Request, event: Event<'_>| {
+                    let finished = matches!(event, Event::Finished);
+                    (self.on_progress)(Progress::Fetch(request, event));
+                    if finished {
+                        // Nobody listens any more when the work has failed, and then nothing is lost.
+                        let _ = sender.send(request.digest);
+                    }
+                };
+                self.fetcher.fetch_all(self.store, &requests, &on_event)
+            });
+            rayon::in_place_scope(|scope| {
+                let work = &work;
+                let start = |ready: Vec<(usize, &LayerSpec)>| {
+                    for (index, spec) in ready {
+                        let spec = spec.clone();
+                        scope.spawn(move |_| work(index, &spec));
+                    }
+                };
+                start(gate.ready());
+                while let Ok(digest) = receiver.recv() {
+                    start(gate.arrived(&digest));
+                }
+            });
+            fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let mut results = results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // What failed is told before what could not be fetched: it came first.
+        if !results.iter().any(|(_, result)| result.is_err()) {
+            fetched?;
+            for (index, spec) in deferred.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+                results.push((index, self.make_or_wait(&spec)));
+            }
+        }
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(index, result)| Ok((index, result?))).collect()
+    }
+
+    /// Makes a layer, unless another process is at it.
+    fn make_unless_busy(&self, spec: &LayerSpec) -> Result<Option<Made>, Error> {
+        match self.store.try_work_lock(&work_name(spec))? {
+            Some(_lock) => self.make_locked(spec).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn make_or_wait(&self, spec: &LayerSpec) -> Result<Made, Error> {
+        let on_wait = |pid| (self.on_progress)(Progress::Waiting(spec, pid));
+        let _lock = self.store.work_lock(&work_name(spec), on_wait)?;
+        self.make_locked(spec)
+    }
+
+    fn make_locked(&self, spec: &LayerSpec) -> Result<Made, Error> {
+        if let Some(record) = self.record(spec)? {
+            return Ok(Made { record, made_in: None });
+        }
+        let start = Instant::now();
+        (self.on_progress)(Progress::Making(spec));
+        let mut tree = Tree::new();
+        let mut listing = Listing::default();
+        for unit in &spec.units {
+            let own = self.tree(unit)?;
+            listing.add(unit, &own);
+            tree.merge(own).map_err(|source| Error::Tree { what: format!("layer of {}", spec.title()), source })?;
+        }
+        let record = self.write(spec, &tree, &listing)?;
+        (self.on_progress)(Progress::Made(spec, &record));
+        Ok(Made { record, made_in: Some(start.elapsed()) })
+    }
+}
+
+/// The bucket of the layer index.
+pub(crate) fn bucket() -> String {
+    format!("layers/{LAYER_FORMAT}")
+}
+
+fn work_name(spec: &LayerSpec) -> String {
+    format!("layer {}", spec.key)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Which layers wait for which inputs.
+struct InputGate<'a> {
+    waiting: HashMap<Digest, Vec<usize>>,
+    layers: BTreeMap<usize, (usize, &'a LayerSpec)>,
+    /// Inputs that each layer lacks.
+    lacking: HashMap<usize, usize>,
+}
+
+impl<'a> InputGate<'a> {
+    fn new(wanted: &[(usize, &'a LayerSpec)], requests: &[Request]) -> Result<Self, Error> {
+        let mut gate = Self { waiting: HashMap::new(), layers: BTreeMap::new(), lacking: HashMap::new() };
+        let requested: BTreeSet<Digest> = requests.iter().map(|request| request.digest).collect();
+        for (order, &(index, spec)) in wanted.iter().enumerate() {
+            let mut inputs = BTreeSet::new();
+            for input in spec.units.iter().flat_map(|unit| unit.inputs()) {
+                inputs.insert(crate::unit::digest(&input.sha256)?);
+            }
+            inputs.retain(|digest| requested.contains(digest));
+            gate.lacking.insert(order, inputs.len());
+            gate.layers.insert(order, (index, spec));
+            for digest in inputs {
+                gate.waiting.entry(digest).or_default().push(order);
+            }
+        }
+        Ok(gate)
+    }
+
+    /// The layers that lack nothing and were not given out yet.
+    fn ready(&mut self) -> Vec<(usize, &'a LayerSpec)> {
+        let ready: Vec<usize> =
+            self.layers.keys().copied().filter(|order| self.lacking.get(order) == Some(&0)).collect();
+        ready.into_iter().filter_map(|order| self.layers.remove(&order)).collect()
+    }
+
+    fn arrived(&mut self, digest: &Digest) -> Vec<(usize, &'a LayerSpec)> {
+        for order in self.waiting.remove(digest).unwrap_or_default() {
+            if let Some(lacking) = self.lacking.get_mut(&order) {
+                *lacking = lacking.saturating_sub(1);
+            }
+        }
+        self.ready()
+    }
+}
+
+/// What is in a layer, unit by unit: kept beside it, so that a question about it needs neither the layer nor its inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Each unit's title and entries.
+    pub units: Vec<(String, Vec<Listed>)>,
+}
+
+/// An entry of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path.
+    pub path: TreePath,
+    /// Permission bits.
+    pub mode: u32,
+    /// What it is.
+    pub what: What,
+}
+
+/// What an entry of a layer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A folder.
+    Folder,
+    /// A file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Of its content, where it is known without reading it.
+        sha256: Option<Digest>,
+    },
+    /// A symbolic or hard link.
+    Link(String),
+}
+
+impl Listing {
+    /// Adds a unit's entries.
+    pub fn add(&mut self, unit: &Unit, tree: &Tree) {
+        let entries = tree.iter().map(|(path, entry)| Listed {
+            path: path.clone(),
+            mode: entry.mode,
+            what: match &entry.kind {
+                Kind::Directory => What::Folder,
+                Kind::File(file) => What::File { size: file.content.len(), sha256: file.sha256 },
+                Kind::Symlink(target) => What::Link(target.clone()),
+                Kind::Hardlink(target) => What::Link(target.to_string()),
+            },
+        });
+        self.units.push((unit.title.clone(), entries.collect()));
+    }
+
+    /// One line for each unit, then one for each of its entries, the path last.
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        for (title, entries) in &self.units {
+            text.push_str(&format!("unit\t{title}\n"));
+            for Listed { path, mode, what } in entries {
+                let path = path.as_str();
+                text.push_str(&match what {
+                    What::Folder => format!("d\t{mode:o}\t{path}\n"),
+                    What::File { size, sha256 } => {
+                        let sha256 = sha256.map_or_else(|| "-".to_owned(), |digest| digest.hex());
+                        format!("f\t{mode:o}\t{size}\t{sha256}\t{path}\n")
+                    }
+                    What::Link(target) => format!("l\t{mode:o}\t{}\t{path}\n", target.escape_default()),
+                });
+            }
+        }
+        text
+    }
+
+    fn parse(text: &str) -> Result<Self, Error> {
+        let mut listing = Self::default();
+        for line in text.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let listed = |mode: &str, path: &str, what| {
+                Some(Listed { path: TreePath::new(path).ok()?, mode: u32::from_str_radix(mode, 8).ok()?, what })
+            };
+            let entry = match fields.as_slice() {
+                ["unit", title] => {
+                    listing.units.push(((*title).to_owned(), Vec::new()));
+                    continue;
+                }
+                ["d", mode, path] => listed(mode, path, What::Folder),
+                ["f", mode, size, sha256, path] => size.parse().ok().and_then(|size| {
+                    let sha256 = Digest::from_hex(sha256).ok();
+                    listed(mode, path, What::File { size, sha256 })
+                }),
+                ["l", mode, target, path] => listed(mode, path, What::Link((*target).to_owned())),
+                _ => None,
+            };
+            // The store has verified the blob: what can't be read was written by another version.
+            let entry = entry.ok_or_else(|| std::io::Error::other("the listing of a layer can't be read"))?;
+            if let Some((_, entries)) = listing.units.last_mut() {
+                entries.push(entry);
+            }
+        }
+        Ok(listing)
+    }
+}
