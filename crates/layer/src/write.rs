@@ -296,9 +296,9 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Compresses what is pending as one member, frame or piece, whatever its length.
+    /// Compresses all that is pending: whole frames, and what is left as a shorter one.
     fn flush(&mut self) -> Result<(), WriteError> {
-        self.compress_full_frames()?;
+        self.compress_frames(FRAME)?;
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -313,7 +313,12 @@ impl Writer<'_> {
             Codec::Gzip | Codec::Zstd => FRAME * rayon::current_num_threads(),
             Codec::GzipCopy | Codec::None => FRAME,
         };
-        if self.pending.len() < batch {
+        self.compress_frames(batch)
+    }
+
+    /// Compresses the whole frames that are pending, if they are as many bytes as this.
+    fn compress_frames(&mut self, at_least: usize) -> Result<(), WriteError> {
+        if self.pending.len() < at_least {
             return Ok(());
         }
         let whole = self.pending.len() / FRAME * FRAME;
