@@ -13,7 +13,6 @@ const FIXED_LEN: u64 = 46;
 /// What is left out encrypts, patches or masks.
 const FLAGS: u16 = 0x080e;
 const FLAG_UTF8: u16 = 0x0800;
-const MADE_BY_UNIX: u8 = 3;
 const DOS_DIRECTORY: u32 = 0x10;
 
 /// DEFLATE codes 258 bytes in two bits at best.
@@ -57,7 +56,6 @@ pub fn read(source: &Source, directory: &Directory, limits: &Limits) -> Result<V
 /// A central header as it is in the file.
 struct Raw<'a> {
     signature: u32,
-    made_by: u8,
     flags: u16,
     method: u16,
     crc32: u32,
@@ -96,7 +94,7 @@ fn read_entry(fields: &mut Fields<'_>, offset: u64, limits: &Limits) -> Result<C
         ("compressed size", raw.compressed_size),
         ("offset of the local header", raw.header_offset),
     ])?;
-    let (kind, mode) = kind_and_mode(&name, raw.made_by, raw.attributes)?;
+    let (kind, mode) = kind_and_mode(&name, raw.attributes)?;
     let entry = CentralEntry {
         header_offset,
         name,
@@ -115,7 +113,7 @@ fn read_entry(fields: &mut Fields<'_>, offset: u64, limits: &Limits) -> Result<C
 impl<'a> Raw<'a> {
     fn read(fields: &mut Fields<'a>) -> Option<Self> {
         let signature = fields.u32()?;
-        let [_version, made_by] = fields.u16()?.to_le_bytes();
+        let _made_by = fields.u16()?;
         let _needed = fields.u16()?;
         let (flags, method) = (fields.u16()?, fields.u16()?);
         let _modified = fields.u32()?;
@@ -129,7 +127,6 @@ impl<'a> Raw<'a> {
         fields.bytes(comment.into())?;
         Some(Self {
             signature,
-            made_by,
             flags,
             method,
             crc32,
@@ -145,15 +142,14 @@ impl<'a> Raw<'a> {
 }
 
 /// The type of file, which name and attributes have to agree on, and the permissions.
-fn kind_and_mode(name: &str, made_by: u8, attributes: u32) -> Result<(Kind, Option<u32>), Error> {
+fn kind_and_mode(name: &str, attributes: u32) -> Result<(Kind, Option<u32>), Error> {
     let by_name = if name.ends_with('/') { Kind::Directory } else { Kind::File };
     let refuse = || Error::FileType { name: name.to_owned(), attributes };
     if attributes & DOS_DIRECTORY != 0 && by_name != Kind::Directory {
         return Err(refuse());
     }
-    // Elsewhere than on a Unix the upper half means nothing, although some tools fill it: the reference installer
-    // gives such files no executable bit either.
-    let mode = if made_by == MADE_BY_UNIX { attributes >> 16 } else { 0 };
+    // The upper half counts whatever system wrote it, as for uv and pip: tools on Windows set a Unix mode too.
+    let mode = attributes >> 16;
     let kind = match (mode & 0o170_000, by_name) {
         (0, kind) => kind,
         (0o040_000, Kind::Directory) => Kind::Directory,

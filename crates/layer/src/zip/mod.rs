@@ -69,7 +69,7 @@ pub struct Entry {
     pub size: u64,
     /// Where the entry's bytes begin in the archive.
     pub data_offset: u64,
-    /// Permission bits (`0o7777`), when the entry was made on a Unix and has any.
+    /// Permission bits (`0o7777`), when the entry has any.
     pub mode: Option<u32>,
 }
 

@@ -78,7 +78,7 @@ fn entries_are_described() {
             ("bin/", Kind::Directory, Method::Stored, 0, Some(0o755)),
             ("bin/a", Kind::File, Method::Deflated, 7, Some(0o755)),
             ("bin/b", Kind::Symlink, Method::Stored, 1, Some(0o777)),
-            ("c", Kind::File, Method::Stored, 1, None),
+            ("c", Kind::File, Method::Stored, 1, Some(0o755)),
         ]
     );
     assert_eq!(entries[0].data_offset, 34);
