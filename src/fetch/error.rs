@@ -113,7 +113,7 @@ pub enum Reason {
     #[error("{0}")]
     Status(StatusCode),
     /// The server said not now, and how long to wait.
-    #[error("{status}, and to wait for {} s", wait.as_secs())]
+    #[error("{status}, asking for {} s of patience", wait.as_secs())]
     Busy {
         /// What it said.
         status: StatusCode,

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -11,6 +10,7 @@ use imgforge_oci::{Digest, Hasher};
 
 use crate::Store;
 use crate::error::{At as _, StoreError};
+use crate::spool::Spool;
 use crate::stamp::{Stamp, touch};
 
 /// What [`Store::check`] found.
@@ -138,7 +138,10 @@ impl Store {
         // A store that was copied here may not be on the disk yet, and a stamp must not be there before its blob.
         file.sync_all().at(&path)?;
         let _gate = self.gate_shared()?;
-        self.put_stamp(digest, stamp)?;
+        // Written only when it is news, because its date is that of the last use, and verification is none.
+        if self.stamp(digest) != Some(stamp) {
+            self.put_stamp(digest, stamp)?;
+        }
         Ok(BlobState::Intact)
     }
 
@@ -269,71 +272,6 @@ impl Write for HashingWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A file in `tmp/` that grows, locked for as long as it is open, and removed when dropped unless it is kept.
-#[derive(Debug)]
-pub(crate) struct Spool {
-    pub(crate) file: File,
-    pub(crate) path: PathBuf,
-    pub(crate) written: u64,
-    /// Where the bytes begin that the disk has not been asked to write yet.
-    pub(crate) pending: u64,
-    /// Whether the file is to stay where it is: it was published, or is to be gone on with.
-    pub(crate) is_kept: bool,
-}
-
-/// How many bytes gather before the disk is asked to write them.
-const WRITE_BEHIND: u64 = 8 << 20;
-
-impl Spool {
-    /// Takes over a file that stands at its end, which is at `written`.
-    pub(crate) fn new(file: File, path: PathBuf, written: u64) -> Self {
-        Self { file, path, written, pending: written, is_kept: false }
-    }
-
-    /// [`Write::write_all`] with the path in the error.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        match self.write_all(bytes) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(StoreError::io(&self.path, error)),
-        }
-    }
-}
-
-impl Write for Spool {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.written += written as u64;
-        if self.written - self.pending >= WRITE_BEHIND {
-            start_writing(&self.file, self.pending, self.written - self.pending);
-            self.pending = self.written;
-        }
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // What can't be removed is found unlocked, and removed, by the next collection.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Asks the kernel to begin writing a range to the disk, and doesn't wait for it: the disk works while the next bytes
-/// are made, and the sync at the end has little left to do. Only a hint, so its failure is none.
-fn start_writing(file: &File, offset: u64, len: u64) {
-    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
-    // SAFETY: the call takes an open descriptor, which `file` owns for its length, and no memory.
-    unsafe {
-        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
     }
 }
 

@@ -49,6 +49,7 @@ mod gc;
 mod lock;
 mod partial;
 mod record;
+mod spool;
 mod stamp;
 mod verify;
 

@@ -1,12 +1,12 @@
 //! Downloads that survive interruption.
 
 use std::fs;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _};
 
 use imgforge_oci::{Digest, Hasher};
 
-use crate::blob::Spool;
-use crate::error::{At as _, StoreError};
+use crate::error::StoreError;
+use crate::spool::Spool;
 use crate::{Store, lock};
 
 /// A blob that arrives piece by piece, and stays in `tmp/` when that is interrupted.
@@ -122,16 +122,5 @@ impl Drop for Partial {
         if self.spool.written > 0 {
             self.spool.is_kept = true;
         }
-    }
-}
-
-impl Spool {
-    /// Empties the file.
-    fn rewind(&mut self) -> Result<(), StoreError> {
-        self.file.set_len(0).at(&self.path)?;
-        self.file.seek(SeekFrom::Start(0)).at(&self.path)?;
-        self.written = 0;
-        self.pending = 0;
-        Ok(())
     }
 }

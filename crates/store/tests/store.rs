@@ -357,6 +357,14 @@ fn check_gc(policy: impl FnOnce(&[Digest]) -> GcPolicy, removed: &[usize]) -> Gc
 }
 
 #[test]
+fn verification_is_no_use() {
+    let (_dir, store, digests) = aged();
+    assert_eq!(store.verify(&|_| {}).unwrap(), []);
+    let policy = GcPolicy { max_age: Some(HOUR * 9 / 2), ..GcPolicy::default() };
+    assert_eq!(store.gc(&policy, SystemTime::now()).unwrap().removed, digests[4..]);
+}
+
+#[test]
 fn gc_without_limits_removes_nothing() {
     check_gc(|_| GcPolicy::default(), &[]);
 }
