@@ -161,7 +161,7 @@ pub(crate) fn sha256s(hashes: &[HashDigest]) -> Vec<String> {
 
 /// A URL without credentials and fragment; a `file` URL is a path.
 fn location(url: &str) -> Result<Location, String> {
-    let mut url = url::Url::parse(url).map_err(|error| format!("{error}: {url}"))?;
+    let mut url = url::Url::parse(url).map_err(|error| format!("no URL: {error}"))?;
     url.set_fragment(None);
     match url.scheme() {
         "file" => url

@@ -89,9 +89,9 @@ impl SourceBuildTrait for Never {
 impl BuildContext for NoBuild {
     type SourceDistBuilder = Never;
 
-    /// Pending for ever, rather than a panic, should uv ever ask: the caller bounds the time.
+    /// Only building asks for it, and [`crate::guard`] makes an error of it, should uv's direct mode ever change.
     async fn interpreter(&self) -> &uv_python::Interpreter {
-        std::future::pending().await
+        unreachable!("an interpreter was asked for without building")
     }
 
     fn cache(&self) -> &Cache {

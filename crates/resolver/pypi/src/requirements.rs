@@ -278,7 +278,11 @@ async fn resolve(
     match resolver.resolve().await {
         Ok(output) => Ok(output.into()),
         Err(error @ ResolveError::NoSolution(_)) => {
-            Err(Error::Select { file: file.to_owned(), message: plain(&error) })
+            let mut message = plain(&error);
+            if indexes.offline {
+                message.push_str(" The network was not to be used: run once without --offline");
+            }
+            Err(Error::Select { file: file.to_owned(), message })
         }
         Err(error) => Err(index_error(&error)),
     }

@@ -21,7 +21,7 @@ use uv_pypi_types::{ConflictKind, ResolverMarkerEnvironment};
 use uv_resolver::{Installable, Lock, LockError, LockParseError, Package};
 
 use crate::artifact::Gathered;
-use crate::error::{Error, Reason, plain, plain_text};
+use crate::error::{Error, Reason, Unusable, plain, plain_text};
 use crate::guard::guarded;
 use crate::selection::{self, Defaults, Selection};
 use crate::target::Environment;
@@ -63,6 +63,7 @@ pub fn uv_lock(
             lock: &lock,
             single: selection.package.is_some() || lock.root().is_some(),
             roots,
+            target: &environment.words,
             foreign: RefCell::new(Vec::new()),
         };
         let (extras, groups) = project.asked(text, file, pyproject, selection)?;
@@ -86,9 +87,11 @@ fn parse(text: &str, file: &Path) -> Result<Lock, Error> {
         | LockParseError::UnparsableVersion { version, .. } => {
             Error::FormatVersion { file: file.to_owned(), found: version.to_string(), supported: "1" }
         }
-        LockParseError::Toml(error) => {
-            Error::Parse { file: file.to_owned(), format: "uv.lock", message: plain(&error) }
-        }
+        LockParseError::Toml(error) => Error::Parse {
+            file: file.to_owned(),
+            format: "uv.lock",
+            message: format!("{}; `uv lock` writes it again", plain(&error)),
+        },
     })
 }
 
@@ -144,8 +147,10 @@ struct Project<'lock> {
     roots: Vec<PackageName>,
     /// Whether the one root is a project, rather than a workspace without one.
     single: bool,
-    /// Name, version and wheels of the packages whose wheels are all for other targets.
-    foreign: RefCell<Vec<(String, Option<String>, Vec<String>)>>,
+    /// The target in words.
+    target: &'lock str,
+    /// The packages whose wheels are all for other targets.
+    foreign: RefCell<Vec<Unusable>>,
 }
 
 impl<'lock> Project<'lock> {
@@ -314,8 +319,7 @@ impl<'lock> Project<'lock> {
             .map_err(|error| Error::Select { file: file.to_owned(), message: plain(&error) })?;
 
         let mut gathered = Gathered::new("run `uv lock`, and see that the index publishes SHA-256 hashes");
-        for (name, version, wheels) in self.foreign.borrow_mut().drain(..) {
-            let reason = Reason::NoWheel { wheels, target: environment.words.clone() };
+        for Unusable { name, version, reason } in self.foreign.borrow_mut().drain(..) {
             gathered.refuse(&name, version, reason);
         }
         gathered.extend(&resolution, self.folder);
@@ -368,7 +372,8 @@ impl<'lock> Installable<'lock> for Project<'lock> {
             return node;
         }
         let version = package.version().map(ToString::to_string);
-        self.foreign.borrow_mut().push((package.name().to_string(), version, wheels));
+        let reason = Reason::NoWheel { wheels, target: self.target.to_owned() };
+        self.foreign.borrow_mut().push(Unusable { name: package.name().to_string(), version, reason });
         Ok(other)
     }
 }

@@ -1,6 +1,8 @@
 //! What is selected from real locks, compared with what uv and the reference implementation of tags select: the
 //! `.expect` files, which `record.sh` writes.
 
+#![allow(clippy::expect_used, clippy::panic)] // All of it is test code, helpers too.
+
 use std::path::{Path, PathBuf};
 
 use imgforge_resolver_pypi::{
