@@ -1,5 +1,7 @@
 //! `entry_points.txt` and the launchers that installers make of it (PyPA, "Entry points specification").
 
+use std::collections::BTreeMap;
+
 use configparser::ini::{Ini, IniDefault};
 
 /// Why an `entry_points.txt` can't be used.
@@ -67,18 +69,17 @@ pub(super) fn parse(text: &str) -> Result<Vec<Script>, EntryPointError> {
     let sections = Ini::new_from_defaults(options)
         .read(text.to_owned())
         .map_err(|problem| EntryPointError::Syntax { problem })?;
-    let mut scripts = Vec::new();
+    // One name in both sections: the second section's, which uv writes last.
+    let mut scripts = BTreeMap::new();
     for (name, value) in
         ["console_scripts", "gui_scripts"].iter().filter_map(|section| sections.get(*section)).flatten()
     {
         let value = value.as_deref().unwrap_or_default();
         let (module, function) = reference(value)
             .ok_or_else(|| EntryPointError::Reference { name: name.clone(), value: value.to_owned() })?;
-        scripts.push(Script { name: name.clone(), module, function });
+        scripts.insert(name.clone(), Script { name: name.clone(), module, function });
     }
-    scripts.sort();
-    scripts.dedup_by(|a, b| a.name == b.name);
-    Ok(scripts)
+    Ok(scripts.into_values().collect())
 }
 
 /// pip's wheel may name launchers of the Python that built it: installers replace them by this Python's.

@@ -8,7 +8,12 @@
 //! - `INSTALLER` says `imgforge`;
 //! - no `direct_url.json`, `uv_cache.json` or `uv_build.json`: they tell where the file was found, and any place that
 //!   yields the locked SHA-256 is as good;
-//! - no `__pycache__`, even when the wheel has one: it holds the time stamps of the build host.
+//! - no `__pycache__`, even when the wheel has one: it holds the time stamps of the build host;
+//! - RECORD is complete and true where uv passes the wheel's own lines on: a missing hash or size is filled in, a wrong
+//!   size corrected, a hash in hexadecimal digits becomes base64, each path stands once and normalised, and nothing is
+//!   listed that is not installed (uv keeps the line of a file in `.data/scripts` that a launcher replaces);
+//! - a wheel whose content is not what its RECORD says is refused, as is one in which two different files end up on
+//!   one path: uv checks neither.
 //!
 //! Sources: the PyPA specifications "Binary distribution format", "Recording installed projects" and "Entry points".
 
@@ -219,6 +224,10 @@ const RECORD_LIMIT: u64 = 256 << 20;
 /// A script whose first line is to be rewritten is text.
 const SCRIPT_LIMIT: u64 = 64 << 20;
 
+/// Files of `.dist-info` that are the installer's to write; a wheel that brings them was zipped up after an installation.
+const INSTALLERS_OWN: [&str; 6] =
+    ["RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"];
+
 /// An opened wheel: its directory and its metadata.
 struct Wheel<'a> {
     source: &'a Arc<Source>,
@@ -260,8 +269,8 @@ impl<'a> Wheel<'a> {
             lines: BTreeMap::new(),
         };
         let dist_info = format!("{}/{}.dist-info", install.site_packages, self.stem);
-        let own =
-            ["RECORD", "INSTALLER", "REQUESTED", "direct_url.json"].map(|file| format!("{dist_info}/{file}"));
+        let own = INSTALLERS_OWN.map(|file| format!("{dist_info}/{file}"));
+        let signatures = ["RECORD.jws", "RECORD.p7s"].map(|file| format!("{dist_info}/{file}"));
         let scripts = entry_points::with_versioned_pip(self.scripts.clone(), scheme.python.1);
         for entry in &self.entries {
             let Some(place) = self.destination(entry, scheme)? else { continue };
@@ -273,7 +282,9 @@ impl<'a> Wheel<'a> {
             } else if !place.script {
                 let digest = self.verified_digest(entry)?;
                 let executable = entry.mode.is_some_and(|mode| mode & 0o111 != 0);
-                let line = self.record.line(&entry.name, digest, entry.size);
+                // A signature of RECORD can't stand in it.
+                let line = (!signatures.contains(&place.path))
+                    .then(|| self.record.line(&entry.name, digest, entry.size));
                 install.file(&place.path, content(self.source, entry), digest, executable, line)?;
             } else if !scripts.iter().any(|script| script.replaces(&place.path)) {
                 self.script(&mut install, entry, &place.path, scheme)?;
@@ -321,7 +332,17 @@ impl<'a> Wheel<'a> {
                 return Err(Problem::DataScheme { name: entry.name.clone(), scheme: scheme.to_owned() });
             }
         };
-        let path = format!("{root}/{rest}").trim_start_matches('/').to_owned();
+        let path = match root.as_str() {
+            "" => rest.to_owned(),
+            root => format!("{root}/{rest}"),
+        };
+        // The environment's `lib64` is a link to `lib`: what goes through it is put where it ends up, as a folder in this
+        // layer would replace the link.
+        let path = match path.strip_prefix("lib64") {
+            Some("") => "lib".to_owned(),
+            Some(inside) if inside.starts_with('/') => format!("lib{inside}"),
+            _ => path,
+        };
         if let Some(script) = path.strip_prefix("bin/").filter(|script| !script.contains('/')) {
             check_script_name(script)?;
         }
@@ -338,9 +359,9 @@ impl<'a> Wheel<'a> {
     ) -> Result<(), Problem> {
         const PLACEHOLDER: &[u8] = b"#!python";
         let digest = self.verified_digest(entry)?;
-        if entry.size > SCRIPT_LIMIT || !starts_with(self.source, entry, PLACEHOLDER)? {
+        if !starts_with(self.source, entry, PLACEHOLDER)? {
             let line = self.record.line(&entry.name, digest, entry.size);
-            return install.file(path, content(self.source, entry), digest, true, line);
+            return install.file(path, content(self.source, entry), digest, true, Some(line));
         }
         let original = read(self.source, entry, SCRIPT_LIMIT)?;
         record::check_digest(&entry.name, digest, Digest::of(&original))?;
@@ -402,11 +423,12 @@ impl Install {
         content: Content,
         digest: Digest,
         executable: bool,
-        line: record::Line,
+        line: Option<record::Line>,
     ) -> Result<(), Problem> {
-        let recorded = record::relative(path, &self.site_packages);
         self.tree.insert(self.prefix.join(path)?, Entry::file(content, Some(digest), executable))?;
-        self.lines.insert(recorded, line);
+        if let Some(line) = line {
+            self.lines.insert(record::relative(path, &self.site_packages), line);
+        }
         Ok(())
     }
 
@@ -414,7 +436,7 @@ impl Install {
     fn made(&mut self, path: &str, bytes: &[u8], executable: bool) -> Result<(), Problem> {
         let digest = Digest::of(bytes);
         let line = record::Line::of(digest, bytes.len() as u64);
-        self.file(path, Content::Bytes(bytes.into()), digest, executable, line)
+        self.file(path, Content::Bytes(bytes.into()), digest, executable, Some(line))
     }
 
     fn record(mut self, path: &str) -> Result<Tree, Problem> {
@@ -456,7 +478,10 @@ fn check_metadata(metadata: &str, file_name: &str) -> Result<String, Problem> {
     let version = header(metadata, "Version").unwrap_or_default();
     let same_version = || -> Option<bool> {
         let ours = pep440_rs::Version::from_str(version).ok()?;
-        let file = pep440_rs::Version::from_str(&file_version.replace('_', "+")).ok()?;
+        // Old versions of `wheel` wrote the plus of a local version as an underscore.
+        let file = pep440_rs::Version::from_str(file_version)
+            .or_else(|_| pep440_rs::Version::from_str(&file_version.replacen('_', "+", 1)))
+            .ok()?;
         Some(ours == file || ours == file.without_local())
     };
     if normalise(name) != normalise(file_name) || same_version() != Some(true) {
@@ -491,7 +516,8 @@ fn check_script_name(name: &str) -> Result<(), Problem> {
     let lower = name.to_ascii_lowercase();
     let stem = lower.strip_suffix(".exe").unwrap_or(&lower);
     let stem = stem.strip_suffix(".py").unwrap_or(stem);
-    let interpreter = stem.strip_prefix("python").or_else(|| stem.strip_prefix("pypy")).is_some_and(|rest| {
+    let version = ["python", "pypy", "graalpy"].iter().find_map(|name| stem.strip_prefix(name));
+    let interpreter = version.is_some_and(|rest| {
         rest.trim_start_matches('w').chars().all(|c| c.is_ascii_digit() || ".t".contains(c))
     });
     if interpreter || name.contains('/') {

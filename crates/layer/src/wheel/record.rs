@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use imgforge_oci::Digest;
 use sha2::{Digest as _, Sha384, Sha512};
 
@@ -198,6 +198,10 @@ fn parse_hash(path: &str, text: &str) -> Result<Hash, RecordError> {
     }
     let error = || RecordError::Hash { path: path.to_owned(), hash: text.to_owned() };
     let (algorithm, value) = text.split_once('=').ok_or_else(error)?;
+    // flit before 0.2 wrote hexadecimal digits; no SHA-256 in base64 is as long.
+    if let ("sha256", 64, Ok(bytes)) = (algorithm, value.len(), HEXLOWER.decode(value.as_bytes())) {
+        return Ok(Hash::Sha256(Digest::from_bytes(bytes.try_into().map_err(|_| error())?)));
+    }
     let value = BASE64URL_NOPAD.decode(value.trim_end_matches('=').as_bytes()).map_err(|_| error())?;
     let other = |kind, len| match value.len() == len {
         true => Ok(Hash::Other { kind, value: value.clone(), text: text.to_owned() }),
