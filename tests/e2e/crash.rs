@@ -1,0 +1,56 @@
+//! Killed at any point, the program leaves a store that the next run uses without repair.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::project::{Project, check_layout, digests, success};
+
+/// How many builds are killed, and after how many of them the store starts anew: each of these begins where the one
+/// before was stopped.
+const KILLS: u32 = 120;
+const KILLS_IN_ONE_STORE: u32 = 4;
+
+#[test]
+fn killed_at_random_points_and_run_again() {
+    let project = Project::small();
+    let start = Instant::now();
+    let expected = project.build(&["--store", project.beside("whole").to_str().unwrap()]);
+    let whole = start.elapsed();
+    let lock = fs::read_to_string(project.path("images.lock")).unwrap();
+
+    let mut killed = 0;
+    for round in 0..KILLS / KILLS_IN_ONE_STORE {
+        let store = project.beside(&format!("store-{round}"));
+        let store = store.to_str().unwrap();
+        for _ in 0..KILLS_IN_ONE_STORE {
+            let delay = whole.mul_f64(random());
+            let mut build = project
+                .building(&["--store", store])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(delay);
+            // One that has finished before can't be killed, and is not counted.
+            killed += u32::from(build.try_wait().unwrap().is_none());
+            build.kill().unwrap();
+            build.wait().unwrap();
+        }
+        let built = digests(&success(&mut project.building(&["--store", store])));
+        assert_eq!(built, expected, "round {round}");
+        assert_eq!(fs::read_to_string(project.path("images.lock")).unwrap(), lock, "round {round}");
+        check_layout(&project.path("dist"), &built);
+        success(&mut project.imgforge(["verify", "--store", store]));
+        fs::remove_dir_all(store).unwrap();
+    }
+    println!("{killed} builds killed, each within {whole:?} of its start");
+    assert!(killed >= 60, "only {killed} of {KILLS} builds were still running when they were to be killed");
+}
+
+/// 0 to 1. The standard library seeds its hasher anew for each.
+fn random() -> f64 {
+    RandomState::new().hash_one(Duration::ZERO) as f64 / u64::MAX as f64
+}

@@ -1,0 +1,12 @@
+//! The program, from images.toml to images that are valid, on the repository's own images and on a small one.
+//!
+//! Everything here runs offline, from `vendor/`, and needs nothing but the program. What container engines make of the
+//! images is the business of `engines.sh`.
+
+mod crash;
+mod determinism;
+mod layers;
+mod offline;
+mod output;
+mod project;
+mod together;
