@@ -4,6 +4,7 @@
 //! into archives that are read when the layer is written, and nothing of it exists on the host's file system. Names are
 //! checked once, here, where they enter.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,6 +82,38 @@ impl Tree {
     /// All entries, in the order of the tar stream.
     pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
         self.entries.iter()
+    }
+
+    /// All entries as the tar stream has them: the first path of a file with several has the content, the others are
+    /// links to it, as an extractor can only link to what it has written.
+    pub(crate) fn stream(&self) -> Result<impl Iterator<Item = (&TreePath, Cow<'_, Entry>)>, TreeError> {
+        // By the path that has the content in this tree: the first path of the same file.
+        let mut first: BTreeMap<&TreePath, &TreePath> = BTreeMap::new();
+        for (path, entry) in &self.entries {
+            let Kind::Hardlink(target) = &entry.kind else { continue };
+            if !self.entries.get(target).is_some_and(|entry| matches!(entry.kind, Kind::File(_))) {
+                return Err(TreeError::Link { path: path.clone(), target: target.clone() });
+            }
+            if !first.contains_key(target) {
+                first.insert(target, path.min(target));
+            }
+        }
+        Ok(self.entries.iter().map(move |(path, entry)| {
+            let file = match &entry.kind {
+                Kind::Hardlink(target) => target,
+                _ => path,
+            };
+            let entry = match (first.get(file), self.entries.get(file)) {
+                (Some(&first), Some(entry)) if first == path => Cow::Borrowed(entry),
+                (Some(&first), Some(entry)) => Cow::Owned(Entry {
+                    kind: Kind::Hardlink(first.clone()),
+                    xattrs: BTreeMap::new(),
+                    ..*entry
+                }),
+                _ => Cow::Borrowed(entry),
+            };
+            (path, entry)
+        }))
     }
 
     /// Entries, folders included.
@@ -199,7 +232,7 @@ pub enum Kind {
     File(File),
     /// A symbolic link; the target is any text without NUL and is not followed.
     Symlink(String),
-    /// A hard link to another path of the same tree.
+    /// A hard link to a file of the same tree; mode, owner and attributes are the file's.
     Hardlink(TreePath),
 }
 
@@ -377,6 +410,14 @@ pub enum TreeError {
         path: TreePath,
         /// What lies above it.
         parent: TreePath,
+    },
+    /// A hard link to nothing, or to something that is no file.
+    #[error("{path}: a hard link to {target}, which is no file of the same tree")]
+    Link {
+        /// The link.
+        path: TreePath,
+        /// What it links to.
+        target: TreePath,
     },
     /// A folder in one package, something else in another.
     #[error("{path}: a folder in one and not in the other")]

@@ -22,7 +22,7 @@ use crate::inflate::{InflateError, StreamInflater, WHOLE_MAX, WholeInflater};
 use crate::pair::PairHasher;
 use crate::source::Source;
 use crate::tar;
-use crate::tree::{Content, File, Kind, Tree, TreePath};
+use crate::tree::{Content, File, Kind, Tree, TreeError, TreePath};
 
 /// What came out of writing a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,9 @@ pub enum WriteError {
         /// The host file.
         file: String,
     },
+    /// The tree can't be a tar stream.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// The layer could not be written out.
     #[error("can't write the layer")]
     Output(#[source] io::Error),
@@ -147,9 +150,9 @@ struct Writer<'scope> {
 impl Writer<'_> {
     fn tree(&mut self, tree: &Tree, epoch: u64) -> Result<(), WriteError> {
         let mut header = Vec::new();
-        for (path, entry) in tree.iter() {
+        for (path, entry) in tree.stream()? {
             header.clear();
-            tar::write_header(&mut header, path, entry, epoch);
+            tar::write_header(&mut header, path, &entry, epoch);
             self.glue(&header)?;
             if let Kind::File(file) = &entry.kind {
                 self.plain.begin_file(path, file)?;

@@ -268,6 +268,41 @@ with tarfile.open(sys.argv[1], "r:*", encoding="utf-8") as archive:
     }
 }
 
+/// Whatever path the content was found at, the first in order has it: GNU tar links only to what it has extracted.
+#[test]
+fn hard_links_follow_their_file() {
+    let mut tree = Tree::new();
+    for name in ["a/link", "m", "z/link"] {
+        tree.insert(path(name), Entry::of(Kind::Hardlink(path("b/file")), 0o644)).unwrap();
+    }
+    tree.insert(path("b/file"), Entry { uid: 7, ..Entry::bytes(*b"content", true) }).unwrap();
+    let (bytes, _) = write(&tree, Codec::GzipCopy);
+    assert_eq!(
+        listing(&plain(&bytes, Codec::GzipCopy)),
+        "d0755 0:0 0 a/\n-0755 7:0 7 a/link ed7002b4\nd0755 0:0 0 b/\nh0755 7:0 0 b/file -> a/link\n\
+         h0755 7:0 0 m -> a/link\nd0755 0:0 0 z/\nh0755 7:0 0 z/link -> a/link\n"
+    );
+    let out = tempfile::tempdir().unwrap();
+    run("tar", &["--extract", "--directory", out.path().to_str().unwrap(), "--file"], &bytes);
+    assert_eq!(std::fs::read(out.path().join("z/link")).unwrap(), b"content");
+
+    for target in ["none", "a"] {
+        tree.insert(path("c"), Entry::of(Kind::Hardlink(path(target)), 0o644)).unwrap();
+        let error = write_layer(&tree, Codec::None, 0, &mut std::io::sink()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("/c: a hard link to /{target}, which is no file of the same tree")
+        );
+        tree = tree.iter().filter(|(name, _)| name.as_str() != "c").fold(
+            Tree::new(),
+            |mut tree, (path, entry)| {
+                tree.insert(path.clone(), entry.clone()).unwrap();
+                tree
+            },
+        );
+    }
+}
+
 /// An attribute's value is any bytes, a newline among them: pax records have their length in front.
 #[test]
 fn attributes_hold_any_bytes() {
