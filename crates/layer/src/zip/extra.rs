@@ -51,9 +51,15 @@ impl<'a> Extra<'a> {
 
     /// Replaces the header's values that are all ones by the Zip64 field's, which holds these and no others, in the
     /// order of `narrow`.
+    ///
+    /// Some writers (the one of protobuf's wheels) give a local header the Zip64 field beside sizes that need none. That
+    /// is taken when the field holds all values and repeats them.
     pub fn widen<const N: usize>(&self, narrow: [(&'static str, u32); N]) -> Result<[u64; N], Error> {
         let references = narrow.iter().filter(|(_, value)| *value == u32::MAX).count();
         let (found, expected) = (self.zip64.unwrap_or_default().len(), references * 8);
+        if self.repeats(narrow) {
+            return Ok(narrow.map(|(_, value)| u64::from(value)));
+        }
         if self.zip64.is_some() && found != expected {
             return Err(self.error(ZIP64, ExtraProblem::Length { found, expected }));
         }
@@ -69,6 +75,13 @@ impl<'a> Extra<'a> {
             };
         }
         Ok(wide)
+    }
+
+    fn repeats<const N: usize>(&self, narrow: [(&'static str, u32); N]) -> bool {
+        let mut fields = Fields(self.zip64.unwrap_or_default());
+        matches!(self.header, Header::Local)
+            && fields.len() == 8 * N
+            && narrow.iter().all(|&(_, value)| value != u32::MAX && fields.u64() == Some(u64::from(value)))
     }
 
     /// Refuses a second name that is another name. Version and checksum are not looked at: readers that ignore the
