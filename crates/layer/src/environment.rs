@@ -3,8 +3,8 @@
 //! The same as `uv venv` leaves for an interpreter of the distribution: `pyvenv.cfg`, the links to the interpreter,
 //! `lib64`, and scripts for those who want to activate the environment in a shell. The exceptions:
 //!
-//! - the activation scripts are imgforge's own text for sh, csh and fish; the ones for Windows' shells, nushell and
-//!   xonsh are left out;
+//! - the activation scripts are imgforge's own text for sh, csh and fish; the ones for Windows' shells, nushell, xonsh
+//!   and Python itself (`activate_this.py`) are left out;
 //! - no `.gitignore`, `.lock` or `CACHEDIR.TAG`: an image is no work tree and no cache;
 //! - `pyvenv.cfg` does not say which version of which tool made it.
 
