@@ -80,8 +80,8 @@ pub struct Artifact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Location {
-    /// An `https`, `http` or `file` URL, without credentials or fragment.
+    /// An `https` or `http` URL, without credentials or fragment.
     Url(String),
-    /// A file beside the lock, absolute or relative to the lock's folder as the lock has it, made absolute.
+    /// A file of this machine, made absolute: the lock may have it relative to its folder, or as a `file` URL.
     Path(PathBuf),
 }
