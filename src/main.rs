@@ -1,3 +1,11 @@
-//! The `imgforge` program.
+//! The `imgforge` program: arguments in, a report out.
+//!
+//! All work is the library's. What stands here and nowhere else: the clock, the environment, HOME, the terminal.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,192 @@
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use fs_err as fs;
+use imgforge::project::{self, Finished};
+use imgforge::Error;
+use imgforge_oci::{Digest, Image, Ref, archive, layout};
+use serde_json::json;
+
+use super::args::{Build, Global};
+use super::format;
+use super::session::{Failure, Session, print, print_json};
+
+pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
+    let start = Instant::now();
+    let mut session = Session::open(global, &args.images.file())?;
+    if let Some(compression) = args.compression {
+        session.project.config.settings.compression = compression.into();
+    }
+    let selected = session.project.select(&args.images.patterns())?;
+    let mut lock = session.project.lock.clone();
+    let finished = session.with_tools(|tools| session.project.make(tools, &mut lock, &selected))?;
+    report_conflicts(&session, &finished);
+
+    let outputs = outputs(&session, &selected, &finished)?;
+    if args.locked && lock != session.project.lock {
+        return Err(Error::Locked { difference: difference(&session, &lock) }.into());
+    }
+    let refs: Vec<Ref> = outputs.iter().map(|output| output.reference.clone()).collect();
+    let path_of = |digest: &Digest| session.store.blob_path(digest);
+    if let Some(file) = &args.archive {
+        write_archive(file, &refs, &path_of)?;
+    }
+    let folder = args.output.clone().or_else(|| args.archive.is_none().then(|| PathBuf::from("dist")));
+    if let Some(folder) = &folder {
+        layout::write(folder, &refs, &path_of)?;
+    }
+    // The outcome of other settings than the file's is not its outcome.
+    if args.compression.is_none() {
+        session.project.write_lock(&lock)?;
+    }
+    report(&session, &finished, start);
+    if global.json {
+        return print_json(&as_json(&outputs, &finished));
+    }
+    print(&outputs.iter().map(|output| format!("{} {}\n", output.name, output.digest)).collect::<String>())
+}
+
+/// An image in an output: for one platform, or an index over several.
+struct Output {
+    name: String,
+    digest: Digest,
+    reference: Ref,
+}
+
+fn outputs(session: &Session, selected: &[String], finished: &[Finished]) -> Result<Vec<Output>, Failure> {
+    let mut outputs = Vec::new();
+    for name in selected {
+        let images: Vec<&Image> =
+            finished.iter().filter(|finished| finished.name == *name).map(|finished| &finished.image).collect();
+        let descriptor = match images.as_slice() {
+            [] => continue,
+            [only] => only.descriptor(),
+            several => {
+                let index = project::index(several)?;
+                session.store.insert(index.blob().bytes())?;
+                index.descriptor().clone()
+            }
+        };
+        let digest = descriptor.digest;
+        let reference = Ref::new(&session.project.reference(name), descriptor)?;
+        outputs.push(Output { name: name.clone(), digest, reference });
+    }
+    Ok(outputs)
+}
+
+/// Streams the archive into a draft beside it, which takes its name when it is whole.
+fn write_archive(file: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> Result<(), Failure> {
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let draft = file.with_file_name(format!(".{name}.{}", std::process::id()));
+    let write = || -> Result<(), Failure> {
+        let mut out = BufWriter::with_capacity(1 << 20, fs::File::create(&draft).map_err(Failure::File)?);
+        archive::write(&mut out, refs, path_of)?;
+        out.flush().map_err(Failure::File)?;
+        fs::rename(&draft, file).map_err(Failure::File)
+    };
+    let written = write();
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
+fn report_conflicts(session: &Session, finished: &[Finished]) {
+    let mut told: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for conflict in finished.iter().flat_map(|finished| &finished.conflicts) {
+        let paths = told.entry((&conflict.winner, &conflict.loser)).or_default();
+        if !paths.contains(&conflict.path.as_str()) {
+            paths.push(&conflict.path);
+        }
+    }
+    for ((winner, loser), paths) in told {
+        let more = match paths.len() {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let first = paths.first().copied().unwrap_or_default();
+        session.progress.line(&format!("note: {first}{more}: {winner} covers {loser}"));
+    }
+}
+
+fn report(session: &Session, finished: &[Finished], start: Instant) {
+    for image in finished {
+        let size: u64 = image.layers.iter().map(|(_, made)| made.record.size).sum();
+        let made: Vec<_> = image.layers.iter().filter(|(_, made)| made.made_in.is_some()).collect();
+        let new: u64 = made.iter().map(|(_, made)| made.record.size).sum();
+        session.progress.line(&format!(
+            "{} {}: {} in {} layers, {} made ({})",
+            session.project.reference(&image.name),
+            image.platform,
+            format::bytes(size),
+            image.layers.len(),
+            made.len(),
+            format::bytes(new),
+        ));
+    }
+    session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
+}
+
+fn difference(session: &Session, lock: &imgforge::images_lock::ImagesLock) -> String {
+    let old = &session.project.lock;
+    if lock.debian != old.debian {
+        return "Debian packages would be pinned anew".to_owned();
+    }
+    if lock.environments != old.environments {
+        return "an environment's wheels would be pinned anew".to_owned();
+    }
+    let changed: Vec<String> = lock
+        .images
+        .iter()
+        .filter(|(key, outcome)| old.images.get(*key) != Some(outcome))
+        .map(|((name, platform), _)| format!("{name} ({platform})"))
+        .collect();
+    match changed.is_empty() {
+        true => "it has images that images.toml has not".to_owned(),
+        false => format!("another outcome for {}", changed.join(", ")),
+    }
+}
+
+fn as_json(outputs: &[Output], finished: &[Finished]) -> serde_json::Value {
+    let images: Vec<_> = outputs
+        .iter()
+        .map(|output| {
+            let platforms: Vec<_> = finished
+                .iter()
+                .filter(|finished| finished.name == output.name)
+                .map(|image| {
+                    let layers: Vec<_> = image
+                        .layers
+                        .iter()
+                        .map(|(spec, made)| {
+                            json!({
+                                "title": spec.title(),
+                                "key": spec.key,
+                                "digest": made.record.digest,
+                                "diff_id": made.record.diff_id,
+                                "size": made.record.size,
+                                "made": made.made_in.is_some(),
+                                "seconds": made.made_in.map(|took| took.as_secs_f64()),
+                            })
+                        })
+                        .collect();
+                    json!({
+                        "platform": image.platform,
+                        "manifest": image.image.manifest().descriptor().digest,
+                        "layers": layers,
+                        "conflicts": image.conflicts,
+                    })
+                })
+                .collect();
+            json!({
+                "name": output.name,
+                "reference": output.reference.name(),
+                "digest": output.digest,
+                "platforms": platforms,
+            })
+        })
+        .collect();
+    json!({"version": 1, "images": images})
+}

@@ -1,0 +1,84 @@
+//! Numbers as people write and read them.
+
+use std::time::Duration;
+
+/// Bytes in powers of ten, as registries and disks count them: `12.3 MB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+/// `500M`, `50G`, `1.5G`: powers of ten; a plain number is bytes.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" | "B" => 1.0,
+        "K" | "KB" => 1e3,
+        "M" | "MB" => 1e6,
+        "G" | "GB" => 1e9,
+        "T" | "TB" => 1e12,
+        _ => return Err("expected a size such as 500M or 50G".to_owned()),
+    };
+    match digits.parse::<f64>() {
+        Ok(number) if number >= 0.0 => Ok((number * factor) as u64),
+        _ => Err("expected a size such as 500M or 50G".to_owned()),
+    }
+}
+
+/// `12h`, `30d`, `8w`.
+pub(crate) fn parse_age(text: &str) -> Result<Duration, String> {
+    let error = || "expected an age such as 12h, 30d or 8w".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text.get(digits.len()..).unwrap_or_default() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        "w" => 7 * 24 * 3600,
+        _ => return Err(error()),
+    };
+    let number: u64 = digits.parse().map_err(|_| error())?;
+    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(error)
+}
+
+/// Seconds with one digit after the dot, milliseconds below a second.
+pub(crate) fn duration(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
+        seconds => format!("{seconds:.1} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (count, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (3_900_000_000, "3.9 GB")] {
+            assert_eq!(bytes(count), text);
+        }
+        assert_eq!(parse_size("1.5G"), Ok(1_500_000_000));
+        assert_eq!(parse_size("7"), Ok(7));
+        for bad in ["", "G", "-1G", "1X", "1 G"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ages() {
+        assert_eq!(parse_age("30d"), Ok(Duration::from_secs(30 * 24 * 3600)));
+        for bad in ["", "d", "30", "-1d", "1y", "99999999999999999w"] {
+            assert!(parse_age(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use imgforge::project::Project;
+use imgforge_store::GcPolicy;
+use serde_json::json;
+
+use super::args::{Gc, Global};
+use super::format;
+use super::progress::Progress;
+use super::session::{Failure, print_json, store};
+
+pub(crate) fn run(global: &Global, args: Gc) -> Result<(), Failure> {
+    let store = store(global)?;
+    let mut policy =
+        GcPolicy { max_age: args.max_age, max_size: args.max_size, ..GcPolicy::default() };
+    if args.file.exists() {
+        let project = Project::open(&args.file)?;
+        let layers = project.lock.images.values().flat_map(|outcome| &outcome.layers);
+        let digests: HashSet<_> = layers.clone().map(|layer| layer.digest).collect();
+        policy.keep = digests;
+        policy.keep.extend(project.lock.images.values().map(|outcome| outcome.manifest));
+        policy.keep_records = layers
+            .map(|layer| format!("layers/{}/{}", imgforge_layer::LAYER_FORMAT, layer.key))
+            .collect();
+    }
+    let now = SystemTime::now();
+    let report = if args.dry_run { store.plan_gc(&policy, now)? } else { store.gc(&policy, now)? };
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    Progress::new(global.quiet).line(&format!(
+        "{verb} {} blobs ({}), {} records and {} remains ({}); {} blobs ({}) stay",
+        report.removed.len(),
+        format::bytes(report.bytes),
+        report.records,
+        report.remains,
+        format::bytes(report.remains_bytes),
+        report.kept,
+        format::bytes(report.kept_bytes),
+    ));
+    if global.json {
+        return print_json(&json!({
+            "version": 1,
+            "dry_run": args.dry_run,
+            "removed": report.removed,
+            "removed_bytes": report.bytes,
+            "records": report.records,
+            "remains": report.remains,
+            "remains_bytes": report.remains_bytes,
+            "kept": report.kept,
+            "kept_bytes": report.kept_bytes,
+        }));
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! One file for each command, and what they share.
+
+mod args;
+mod build;
+mod completions;
+mod format;
+mod gc;
+mod inspect;
+mod lock;
+mod plan;
+mod progress;
+mod schema;
+mod session;
+mod vendor;
+mod verify;
+
+use std::error::Error as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use session::Failure;
+
+/// Reads the arguments, runs the command, and says how it went: 0 done, 1 failed, 2 usage.
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    let quiet = args.global.quiet;
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure, quiet);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    let global = args.global;
+    match args.command {
+        Command::Build(args) => build::run(&global, args),
+        Command::Lock(args) => lock::run(&global, args),
+        Command::Plan(args) => plan::run(&global, args),
+        Command::Inspect(args) => inspect::run(&global, args),
+        Command::Vendor(args) => vendor::run(&global, args),
+        Command::Gc(args) => gc::run(&global, args),
+        Command::Verify(args) => verify::run(&global, args),
+        Command::Schema => schema::run(),
+        Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// The error, what caused it, and what mends it. An error is told even with `--quiet`: it is not progress.
+fn report(failure: &Failure, _quiet: bool) {
+    let mut text = format!("error: {failure}\n");
+    let mut source = failure.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Errors that only pass another on have its text.
+        if !text.trim_end().ends_with(&cause_text) {
+            text.push_str(&format!("  caused by: {}\n", cause_text.replace('\n', "\n  ")));
+        }
+        source = cause.source();
+    }
+    if let Some(hint) = failure.hint() {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    // Nobody is left to be told that stderr is closed.
+    let _ = io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,132 @@
+use std::collections::BTreeSet;
+
+use imgforge::Error;
+use imgforge::unit::LayerSpec;
+use imgforge::workshop::{LayerRecord, Workshop};
+use imgforge_oci::Digest;
+use serde_json::json;
+
+use super::args::{Global, Plan};
+use super::format;
+use super::session::{Failure, Session, print, print_json};
+
+/// What becomes of a layer.
+struct Fate<'a> {
+    spec: &'a LayerSpec,
+    record: Option<LayerRecord>,
+    /// The size that is known: of the layer itself, or from an earlier build that images.lock tells of.
+    size: Option<u64>,
+    /// Bytes of inputs that are neither in the store nor on this host.
+    fetch: u64,
+}
+
+impl Fate<'_> {
+    fn word(&self) -> &'static str {
+        match (&self.record, self.fetch) {
+            (Some(_), _) => "reuse",
+            (None, 0) => "make",
+            (None, _) => "fetch and make",
+        }
+    }
+}
+
+pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
+    let session = Session::open(global, &args.images.file())?;
+    let selected = session.project.select(&args.images.patterns())?;
+    let mut lock = session.project.lock.clone();
+    let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
+    let planned = prepared.plan(&session.project.config)?;
+    let records = session.with_tools(|tools| {
+        let workshop = Workshop {
+            store: tools.store,
+            fetcher: tools.fetcher,
+            mirrors: &prepared.mirrors,
+            lock: &session.project.lock,
+            on_progress: tools.on_progress,
+        };
+        workshop.look_up(&planned.specs)
+    })?;
+    let fates = planned
+        .specs
+        .iter()
+        .zip(records)
+        .map(|(spec, record)| {
+            let locked = session.project.lock.layer(&spec.key).map(|layer| layer.size);
+            let size = record.as_ref().map(|record| record.size).or(locked);
+            let fetch = if record.is_some() { 0 } else { to_fetch(&session, spec)? };
+            Ok(Fate { spec, record, size, fetch })
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+
+    let mut text = String::new();
+    let mut images = Vec::new();
+    let mut used = BTreeSet::new();
+    for (image, layers) in prepared.images.iter().zip(&planned.images) {
+        if !selected.contains(&image.name) {
+            continue;
+        }
+        used.extend(layers);
+        text.push_str(&format!("{} {}\n", session.project.reference(&image.name), image.platform));
+        let fates: Vec<&Fate<'_>> = layers.iter().filter_map(|&layer| fates.get(layer)).collect();
+        for fate in &fates {
+            let size = fate.size.map_or_else(|| "?".to_owned(), format::bytes);
+            text.push_str(&format!("  {:<14} {size:>10}  {}\n", fate.word(), fate.spec.title()));
+        }
+        images.push(json!({
+            "name": image.name,
+            "platform": image.platform,
+            "layers": fates.iter().map(|fate| layer_json(fate)).collect::<Vec<_>>(),
+        }));
+    }
+    let all: Vec<&Fate<'_>> = used.into_iter().filter_map(|&layer| fates.get(layer)).collect();
+    let reused: Vec<_> = all.iter().filter(|fate| fate.record.is_some()).collect();
+    let totals = json!({
+        "layers": all.len(),
+        "reused": reused.len(),
+        "reused_bytes": reused.iter().filter_map(|fate| fate.size).sum::<u64>(),
+        "made": all.len() - reused.len(),
+        "fetched_bytes": all.iter().map(|fate| fate.fetch).sum::<u64>(),
+    });
+    if global.json {
+        return print_json(&json!({"version": 1, "images": images, "totals": totals}));
+    }
+    text.push_str(&format!(
+        "{} layers: {} reused ({}), {} to make, {} to fetch\n",
+        all.len(),
+        reused.len(),
+        format::bytes(reused.iter().filter_map(|fate| fate.size).sum()),
+        all.len() - reused.len(),
+        format::bytes(all.iter().map(|fate| fate.fetch).sum()),
+    ));
+    print(&text)
+}
+
+/// Bytes of a layer's inputs that would come over the network.
+fn to_fetch(session: &Session, spec: &LayerSpec) -> Result<u64, Failure> {
+    let vendor = session.project.folder.join(&session.project.config.settings.vendor);
+    let mut bytes = 0;
+    let mut seen = BTreeSet::new();
+    for input in spec.units.iter().flat_map(|unit| unit.inputs()) {
+        let digest = Digest::from_hex(&input.sha256).map_err(Error::Digest)?;
+        let here = !seen.insert(digest)
+            || vendor.join(&input.file).is_file()
+            || matches!(&input.place, imgforge::unit::Place::Path(path) if path.is_file())
+            || session.store.contains(&digest)?;
+        if !here {
+            bytes += input.size.unwrap_or(0);
+        }
+    }
+    Ok(bytes)
+}
+
+fn layer_json(fate: &Fate<'_>) -> serde_json::Value {
+    json!({
+        "title": fate.spec.title(),
+        "content": fate.spec.units.iter().map(|unit| unit.title.as_str()).collect::<Vec<_>>(),
+        "key": fate.spec.key,
+        "fate": fate.word(),
+        "size": fate.size,
+        "fetch_bytes": fate.fetch,
+        "digest": fate.record.as_ref().map(|record| record.digest),
+    })
+}

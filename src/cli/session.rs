@@ -1,0 +1,172 @@
+//! What a command works with: the project, the store, the fetcher, and the reading of the host.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs_err as fs;
+use imgforge::Error;
+use imgforge::debian::Host;
+use imgforge::fetch::{Credentials, CredentialsError, FetchError, FetchSettings, Fetcher, Mirror, MirrorError};
+use imgforge::project::{Project, Tools};
+use imgforge_store::{Lease, Store, StoreError};
+
+use super::args::Global;
+use super::progress::Progress;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The library's reason.
+    #[error(transparent)]
+    Request(#[from] Error),
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An output's.
+    #[error(transparent)]
+    Oci(#[from] imgforge_oci::Error),
+    /// The result could not be printed.
+    #[error("can't write to stdout")]
+    Output(#[source] io::Error),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(io::Error),
+    /// netrc or a variable of the environment.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A mirror of images.toml.
+    #[error("[settings], mirrors")]
+    Mirror(#[from] MirrorError),
+    /// Neither HOME nor another place for the store is known.
+    #[error("there is no place for the store: neither IMGFORGE_STORE nor XDG_CACHE_HOME nor HOME is set")]
+    NoStore,
+    /// What was to be checked is not as it should be; the report has said why.
+    #[error("{0}")]
+    Check(String),
+}
+
+impl Failure {
+    /// What mends it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Request(error) => error.hint(),
+            Self::NoStore => Some("say where with `--store DIR`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::Request(error.into())
+    }
+}
+
+/// What a command works with.
+pub(crate) struct Session {
+    pub(crate) project: Project,
+    pub(crate) store: Store,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) host: Host,
+    pub(crate) offline: bool,
+    pub(crate) progress: Progress,
+    /// Held until the command ends, so that the collector leaves what it uses.
+    _lease: Lease,
+}
+
+impl Session {
+    /// Opens everything for the project at `file`.
+    pub(crate) fn open(global: &Global, file: &Path) -> Result<Self, Failure> {
+        let project = Project::open(file)?;
+        let store = store(global)?;
+        Self::with_store(global, project, store)
+    }
+
+    /// Opens everything but the store, which is given.
+    pub(crate) fn with_store(global: &Global, project: Project, store: Store) -> Result<Self, Failure> {
+        threads(global);
+        let settings = &project.config.settings;
+        let mirrors = settings.mirrors.iter().map(|text| Mirror::parse(text)).collect::<Result<_, _>>()?;
+        let fetcher = Fetcher::new(FetchSettings {
+            offline: global.offline,
+            vendor: vec![project.folder.join(&settings.vendor)],
+            mirrors,
+            credentials: credentials()?,
+            ..FetchSettings::default()
+        })?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let lease = store.lease()?;
+        Ok(Self {
+            project,
+            store,
+            fetcher,
+            host: Host { root: "/".into(), now },
+            offline: global.offline,
+            progress: Progress::new(global.quiet),
+            _lease: lease,
+        })
+    }
+
+    /// Runs `work` with the tools that the library wants.
+    pub(crate) fn with_tools<T>(&self, work: impl FnOnce(&Tools<'_>) -> Result<T, Error>) -> Result<T, Failure> {
+        let on_progress = |event: imgforge::workshop::Progress<'_>| self.progress.show(&event);
+        let tools = Tools {
+            store: &self.store,
+            fetcher: &self.fetcher,
+            offline: self.offline,
+            host: &self.host,
+            on_progress: &on_progress,
+        };
+        let result = work(&tools);
+        self.progress.clear();
+        Ok(result?)
+    }
+}
+
+/// Opens the store: `--store`, `IMGFORGE_STORE`, or a folder of the user's cache.
+pub(crate) fn store(global: &Global) -> Result<Store, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = global
+        .store
+        .clone()
+        .or_else(|| variable("IMGFORGE_STORE"))
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("imgforge")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/imgforge")))
+        .ok_or(Failure::NoStore)?;
+    let folder = std::path::absolute(folder).map_err(Failure::File)?;
+    Ok(Store::open(folder)?)
+}
+
+/// Sets the number of threads. The second call in a process has no effect, and needs none.
+pub(crate) fn threads(global: &Global) {
+    let threads = global.jobs.map_or(0, usize::from);
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
+/// Reads netrc and the variables that name credentials.
+fn credentials() -> Result<Credentials, Failure> {
+    let netrc = std::env::var_os("NETRC")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".netrc")));
+    let netrc = match netrc.map(fs::read_to_string) {
+        Some(Ok(text)) => Some(text),
+        Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::File(error)),
+        _ => None,
+    };
+    let variables: BTreeMap<String, String> =
+        std::env::vars().filter(|(name, _)| name.starts_with("IMGFORGE_AUTH_")).collect();
+    Ok(Credentials::new(netrc.as_deref().unwrap_or_default(), variables)?)
+}
+
+/// Prints the result, whole lines at once.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+/// Prints the result as JSON.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
