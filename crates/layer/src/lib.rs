@@ -8,6 +8,7 @@
 //! folder order reaches a byte.
 
 mod codec;
+pub mod deb;
 mod deflate;
 mod environment;
 mod files;
