@@ -69,7 +69,7 @@ enum Obstacle {
 }
 
 /// How often the search goes back before it gives up. Real requests do so a few times, if at all.
-const MAX_RETURNS: usize = 10_000;
+const MAX_RETURNS: usize = 2_000;
 
 impl<'u, 'a> Search<'u, 'a> {
     fn run(&mut self, wanted: &[Id]) -> Result<(), Error> {

@@ -118,7 +118,7 @@ fn damage_never_changes_what_is_believed() {
     let whole = format!("{:?}", verify_in_release(&text, &keyring, THEN).unwrap());
     let believed = |text: &[u8]| verify_in_release(text, &keyring, THEN).ok().map(|it| format!("{it:?}"));
     for at in 0..text.len() {
-        for replaced in [text[at] ^ 1, b'\n', b'-'] {
+        for replaced in [text[at] ^ 1, b'\n'] {
             let mut changed = text.clone();
             changed[at] = replaced;
             assert!(believed(&changed).is_none_or(|it| it == whole), "byte {at} as {replaced}");
