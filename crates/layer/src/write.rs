@@ -5,12 +5,13 @@
 //! time, so the two hashes can't disagree about what the layer holds.
 //!
 //! A large layer is made by three threads: this one reads and inflates, one hashes the tar stream (and each file's own
-//! bytes against its RECORD line), one hashes and writes the compressed stream. The pieces between them are bounded, so
-//! memory does not grow with a file.
+//! bytes against its RECORD line), one hashes and writes the compressed stream. What waits between them is bounded in
+//! bytes, so memory does not grow with a file.
+
+mod queue;
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
 use imgforge_oci::{DiffId, Digest, Hasher};
@@ -23,6 +24,7 @@ use crate::pair::PairHasher;
 use crate::source::Source;
 use crate::tar;
 use crate::tree::{Content, File, Kind, Tree, TreeError, TreePath};
+use queue::{Held, Sender, queue};
 
 /// What came out of writing a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +137,12 @@ const THREADS_FROM: u64 = 4 << 20;
 /// Bytes that are read, inflated and handed on at a time.
 const PIECE: usize = 256 << 10;
 
-/// Pieces that wait between two threads.
-const QUEUE: usize = 8;
+/// Pieces that wait between two threads; many, because a small file is five of them.
+const QUEUE: usize = 256;
+
+/// Bytes that wait between two threads, those that are being hashed included. One of the largest files that are inflated
+/// whole has room; the next is inflated meanwhile. A layer so takes at most four times [`WHOLE_MAX`].
+const QUEUE_BYTES: usize = WHOLE_MAX as usize;
 
 struct Writer<'scope> {
     plain: Plain<'scope>,
@@ -255,7 +261,7 @@ impl Writer<'_> {
             source,
         };
         let mut crc = crc32fast::Hasher::new();
-        if zip.len <= WHOLE_MAX && zip.compressed_len <= 2 * WHOLE_MAX {
+        if zip.len <= WHOLE_MAX && zip.compressed_len <= WHOLE_MAX {
             let mut stream = vec![0; zip.compressed_len as usize];
             zip.source
                 .read_exact_at(&mut stream, zip.offset)
@@ -414,7 +420,7 @@ fn compress(codec: Codec, frame: &[u8]) -> io::Result<Vec<u8>> {
 enum Plain<'scope> {
     Here(PlainState),
     There {
-        sender: SyncSender<PlainMessage>,
+        sender: Sender<PlainMessage>,
         thread: std::thread::ScopedJoinHandle<'scope, Result<PlainState, WriteError>>,
     },
 }
@@ -457,10 +463,13 @@ impl<'scope> Plain<'scope> {
         if !threads {
             return Self::Here(PlainState::default());
         }
-        let (sender, receiver): (_, Receiver<PlainMessage>) = sync_channel(QUEUE);
+        let (sender, receiver) = queue(QUEUE, QUEUE_BYTES);
         let thread = scope.spawn(move || {
             let mut state = PlainState::default();
-            receiver.into_iter().try_for_each(|message| state.take(message))?;
+            for Held { message, permit } in receiver {
+                state.take(message)?;
+                drop(permit);
+            }
             Ok(state)
         });
         Self::There { sender, thread }
@@ -469,7 +478,13 @@ impl<'scope> Plain<'scope> {
     fn message(&mut self, message: PlainMessage) -> Result<(), WriteError> {
         match self {
             Self::Here(state) => state.take(message),
-            Self::There { sender, .. } => sender.send(message).map_err(|_| stopped()),
+            Self::There { sender, .. } => {
+                let len = match &message {
+                    PlainMessage::Bytes(bytes) => bytes.len(),
+                    PlainMessage::BeginFile(_) | PlainMessage::EndFile => 0,
+                };
+                sender.send(message, len).map_err(stopped)
+            }
         }
     }
 
@@ -505,7 +520,7 @@ impl<'scope> Plain<'scope> {
 enum Blob<'scope> {
     Here(BlobState<'scope>),
     There {
-        sender: SyncSender<Vec<u8>>,
+        sender: Sender<Vec<u8>>,
         thread: std::thread::ScopedJoinHandle<'scope, Result<BlobState<'scope>, WriteError>>,
     },
 }
@@ -528,9 +543,12 @@ impl<'scope> Blob<'scope> {
         if !threads {
             return Self::Here(state);
         }
-        let (sender, receiver): (_, Receiver<Vec<u8>>) = sync_channel(QUEUE);
+        let (sender, receiver) = queue::<Vec<u8>>(QUEUE, QUEUE_BYTES);
         let thread = scope.spawn(move || {
-            receiver.into_iter().try_for_each(|bytes| state.take(&bytes))?;
+            for Held { message, permit } in receiver {
+                state.take(&message)?;
+                drop((message, permit));
+            }
             Ok(state)
         });
         Self::There { sender, thread }
@@ -539,7 +557,10 @@ impl<'scope> Blob<'scope> {
     fn send(&mut self, bytes: Vec<u8>) -> Result<(), WriteError> {
         match self {
             Self::Here(state) => state.take(&bytes),
-            Self::There { sender, .. } => sender.send(bytes).map_err(|_| stopped()),
+            Self::There { sender, .. } => {
+                let len = bytes.len();
+                sender.send(bytes, len).map_err(stopped)
+            }
         }
     }
 
@@ -558,6 +579,6 @@ impl<'scope> Blob<'scope> {
 }
 
 /// The other thread has stopped; its own error is reported in this one's place.
-fn stopped() -> WriteError {
+fn stopped(_: queue::Gone) -> WriteError {
     WriteError::Output(io::ErrorKind::BrokenPipe.into())
 }
