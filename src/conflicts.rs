@@ -67,7 +67,8 @@ pub(crate) fn settle(
             let codec = codec(config.settings.compression, Rank::Packages);
             let spec = LayerSpec::new(vec![unit], codec, config.settings.source_date_epoch);
             let made = workshop.make(std::slice::from_ref(&spec))?;
-            let above = layers.iter().rposition(|(spec, _)| spec.rank() <= Rank::Packages).map_or(0, |at| at + 1);
+            let above =
+                layers.iter().rposition(|(spec, _)| spec.rank() <= Rank::Packages).map_or(0, |at| at + 1);
             layers.splice(above..above, made.into_iter().map(|made| (spec.clone(), made)));
         }
         conflicts.extend(found);
@@ -188,14 +189,18 @@ fn check_files(
     let mut files: BTreeMap<&TreePath, &Unit> = BTreeMap::new();
     for unit in layers.iter().flat_map(|(spec, _)| &spec.units) {
         if let Recipe::Files(tree) = &unit.recipe {
-            let inside = tree.iter().filter(|(path, entry)| path.as_str().starts_with(&below) && !entry.is_directory());
+            let inside = tree
+                .iter()
+                .filter(|(path, entry)| path.as_str().starts_with(&below) && !entry.is_directory());
             files.extend(inside.map(|(path, _)| (path, &**unit)));
         }
     }
     if files.is_empty() {
         return Ok(());
     }
-    for (spec, made) in layers.iter().filter(|(spec, _)| matches!(spec.rank(), Rank::Packages | Rank::Environment)) {
+    for (spec, made) in
+        layers.iter().filter(|(spec, _)| matches!(spec.rank(), Rank::Packages | Rank::Environment))
+    {
         let listing = workshop.listing(&made.record)?;
         for (title, entries) in listing.units {
             for entry in entries {

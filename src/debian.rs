@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
-use imgforge_layer::{Source, Tree, TreeError};
+use imgforge_layer::{Source, Tree, TreeError, deb};
 use imgforge_oci::{Digest, json};
 use imgforge_resolver::Architecture;
 use imgforge_resolver::debian::{
@@ -76,8 +76,8 @@ pub fn resolve(
         .map(|suite| {
             let url = format!("{}/dists/{}", suite.url, suite.name);
             let release = fetcher.get(&format!("{url}/InRelease"), RELEASE_LIMIT)?;
-            let release =
-                verify_in_release(&release, &suite.keyring, freshness).map_err(|error| failed(error.into()))?;
+            let release = verify_in_release(&release, &suite.keyring, freshness)
+                .map_err(|error| failed(error.into()))?;
             let mut texts = Vec::new();
             for component in &suite.components {
                 let files = release
@@ -117,7 +117,8 @@ const RELEASE_LIMIT: u64 = 16 << 20;
 /// The URLs of the mirrors that a base's packages may be fetched from. A host without any has none: vendored packages
 /// need no mirror.
 pub fn mirrors(base: &Debian, host: &Host) -> Vec<String> {
-    let url = |mirror: &String| mirror.split_whitespace().next().map(|url| url.trim_end_matches('/').to_owned());
+    let url =
+        |mirror: &String| mirror.split_whitespace().next().map(|url| url.trim_end_matches('/').to_owned());
     if !base.mirrors.is_empty() {
         return base.mirrors.iter().filter_map(url).collect();
     }
@@ -135,14 +136,19 @@ fn belongs(suite: &str, base: &str) -> bool {
 }
 
 fn suites(name: &str, base: &Debian, folder: &Path, host: &Host) -> Result<Vec<Suite>, Error> {
-    let unclear = |problem: String, hint: String| Error::DebianUnclear { base: name.to_owned(), problem, hint };
-    let failed = |error: archive::Error| unclear(error.to_string(), format!("set `keyring` in [base.{name}]"));
+    let unclear =
+        |problem: String, hint: String| Error::DebianUnclear { base: name.to_owned(), problem, hint };
+    let failed =
+        |error: archive::Error| unclear(error.to_string(), format!("set `keyring` in [base.{name}]"));
     let own = match &base.keyring {
         Some(path) => Some(Arc::new(Keyring::parse(&fs::read(folder.join(path))?).map_err(failed)?)),
         None => None,
     };
     let of_host = archive::host_sources(&host.root).map_err(|error| {
-        unclear(error.to_string(), format!("mend the host's apt configuration, or set `mirror` in [base.{name}]"))
+        unclear(
+            error.to_string(),
+            format!("mend the host's apt configuration, or set `mirror` in [base.{name}]"),
+        )
     })?;
     let of_host: Vec<_> = of_host
         .into_iter()
@@ -157,8 +163,12 @@ fn suites(name: &str, base: &Debian, folder: &Path, host: &Host) -> Result<Vec<S
         for source in &of_host {
             let keyring = keyring(&source.signed_by)?;
             for suite in source.suites.iter().filter(|suite| belongs(suite, &base.suite)) {
-                let components: Vec<String> =
-                    base.components.iter().filter(|component| source.components.contains(component)).cloned().collect();
+                let components: Vec<String> = base
+                    .components
+                    .iter()
+                    .filter(|component| source.components.contains(component))
+                    .cloned()
+                    .collect();
                 suites.push(Suite {
                     url: source.uri.clone(),
                     name: suite.clone(),
@@ -197,6 +207,48 @@ fn suites(name: &str, base: &Debian, folder: &Path, host: &Host) -> Result<Vec<S
     Ok(suites)
 }
 
-pub(crate) fn skeleton(_architecture: Architecture) -> Result<Tree, TreeError> { Ok(Tree::new()) }
-pub(crate) fn package(_source: &Arc<Source>, _scratch: &Path) -> Result<Tree, TreeError> { Ok(Tree::new()) }
-pub(crate) fn glue(_p: &[PinnedPackage], _a: Architecture, _open: &dyn Fn(Digest) -> Result<Arc<Source>, Error>, _s: &Path) -> Result<Tree, Error> { Ok(Tree::new()) }
+/// The folders and links that lie beneath all packages.
+///
+/// # Errors
+/// None in fact: the type is that of every insertion into a tree.
+pub(crate) fn skeleton(architecture: Architecture) -> Result<Tree, TreeError> {
+    deb::skeleton(architecture.as_str())
+}
+
+/// A package's files and its part of dpkg's database.
+///
+/// # Errors
+/// [`deb::Error`], with what is wrong with the package.
+pub(crate) fn package(source: &Source, package: &PinnedPackage, scratch: &Path) -> Result<Tree, deb::Error> {
+    Ok(deb::plan(source, file_name(package), scratch)?.tree)
+}
+
+/// What belongs to all packages of a base at once: dpkg's status, users, trusted certificates.
+///
+/// # Errors
+/// [`Error::Unit`] for a package that can't be read, or when the packages don't fit together.
+pub(crate) fn glue(
+    packages: &[PinnedPackage],
+    open: &(dyn Fn(Digest) -> Result<Arc<Source>, Error> + Sync),
+    scratch: &Path,
+) -> Result<Tree, Error> {
+    let named = |unit: &str, source: Box<dyn std::error::Error + Send + Sync>| Error::Unit {
+        unit: unit.to_owned(),
+        source,
+    };
+    let controls: Vec<deb::Control> = packages
+        .par_iter()
+        .map(|package| {
+            let source = open(crate::unit::digest(&package.sha256)?)?;
+            let planned = deb::plan(&source, file_name(package), scratch)
+                .map_err(|error| named(&format!("{} {}", package.name, package.version), error.into()))?;
+            Ok(planned.control)
+        })
+        .collect::<Result<_, Error>>()?;
+    let controls: Vec<&deb::Control> = controls.iter().collect();
+    deb::database(&controls).map_err(|error| named("dpkg database", error.into()))
+}
+
+fn file_name(package: &PinnedPackage) -> &str {
+    package.path.rsplit('/').next().unwrap_or_default()
+}

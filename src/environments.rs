@@ -52,11 +52,20 @@ impl Context<'_> {
     }
 
     fn unclear(&self, problem: String, hint: String) -> Error {
-        Error::EnvironmentUnclear { environment: self.name.to_owned(), platform: self.platform(), problem, hint }
+        Error::EnvironmentUnclear {
+            environment: self.name.to_owned(),
+            platform: self.platform(),
+            problem,
+            hint,
+        }
     }
 
     fn failed(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Environment { environment: self.name.to_owned(), platform: self.platform(), source: source.into() }
+        Error::Environment {
+            environment: self.name.to_owned(),
+            platform: self.platform(),
+            source: source.into(),
+        }
     }
 }
 
@@ -65,9 +74,14 @@ impl Context<'_> {
 /// # Errors
 /// [`Error::EnvironmentUnclear`] when the Python or the C library is not known, [`Error::Environment`] when the lock
 /// can't be used, [`Error::Io`] when it can't be read.
-pub fn select(environment: &Environment, context: &Context<'_>, lock: &mut ImagesLock) -> Result<Selected, Error> {
+pub fn select(
+    environment: &Environment,
+    context: &Context<'_>,
+    lock: &mut ImagesLock,
+) -> Result<Selected, Error> {
     let (version, interpreter) = python(environment, context)?;
-    let minor = version.split('.').take(2).map(u8::from_str).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    let minor =
+        version.split('.').take(2).map(u8::from_str).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     let [major, minor] = minor.as_slice() else {
         return Err(context.unclear(
             format!("python = \"{version}\" is no version of CPython"),
@@ -76,16 +90,19 @@ pub fn select(environment: &Environment, context: &Context<'_>, lock: &mut Image
     };
     let scheme = Scheme::venv(&environment.prefix, (*major, *minor))
         .map_err(|source| Error::Tree { what: format!("[env.{}], prefix", context.name), source })?;
-    let target = Target { python: version.clone(), architecture: context.architecture, libc: libc(environment, context)? };
+    let target = Target {
+        python: version.clone(),
+        architecture: context.architecture,
+        libc: libc(environment, context)?,
+    };
     let artifacts = artifacts(environment, context, &target, lock)?;
     Ok(Selected { scheme, interpreter, version, artifacts })
 }
 
 /// CPython's version and the interpreter's path: as set, or the base's `pythonX.Y-minimal`.
 fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, String), Error> {
-    let wanted = environment.python.as_deref().map(|version| {
-        version.split('.').take(2).collect::<Vec<_>>().join(".")
-    });
+    let wanted =
+        environment.python.as_deref().map(|version| version.split('.').take(2).collect::<Vec<_>>().join("."));
     let in_base = |packages: &[PinnedPackage]| -> Vec<String> {
         packages
             .iter()
@@ -103,7 +120,8 @@ fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, S
         (None, []) => {
             return Err(context.unclear(
                 "the Python version is not known: the base has no Debian package of it".to_owned(),
-                "set `python = \"3.11\"` and `interpreter`, or add python3-minimal to the base's packages".to_owned(),
+                "set `python = \"3.11\"` and `interpreter`, or add python3-minimal to the base's packages"
+                    .to_owned(),
             ));
         }
         (None, several) => {
@@ -120,7 +138,9 @@ fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, S
         None => {
             return Err(context.unclear(
                 format!("there is no interpreter of Python {short} in the base"),
-                format!("add python{short} to the base's packages, or set `interpreter` to its path in the image"),
+                format!(
+                    "add python{short} to the base's packages, or set `interpreter` to its path in the image"
+                ),
             ));
         }
     };

@@ -154,7 +154,9 @@ pub enum Error {
     #[error(transparent)]
     Digest(ParseDigestError),
     /// A layer came out otherwise than images.lock says.
-    #[error("the layer of {layer} came out with another digest than before\n  images.lock: {locked}\n  now:         {made}")]
+    #[error(
+        "the layer of {layer} came out with another digest than before\n  images.lock: {locked}\n  now:         {made}"
+    )]
     NotReproduced {
         /// What is in it.
         layer: String,
@@ -186,7 +188,7 @@ impl Error {
             )),
             Self::OverBudget(_) => Some("raise `layer-budget` in [settings] (127 at most)".to_owned()),
             Self::NotReproduced { .. } => Some(
-                "this is a bug of imgforge, or the store was tampered with: run `imgforge verify --store`, and report it"
+                "this is a bug of imgforge, or the store was tampered with: run `imgforge verify --store-blobs`, and report it"
                     .to_owned(),
             ),
             Self::Locked { .. } => {

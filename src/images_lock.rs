@@ -165,14 +165,21 @@ impl ImagesLock {
 
     /// The file's text.
     pub fn to_text(&self) -> String {
-        let mut text = "# Written by `imgforge lock` and `imgforge build`; not for editing by hand.\nversion = 1\n".to_owned();
+        let mut text =
+            "# Written by `imgforge lock` and `imgforge build`; not for editing by hand.\nversion = 1\n"
+                .to_owned();
         for ((base, architecture), pins) in &self.debian {
             let lines = pins.packages.iter().map(|package| line(&PackageLine::of(package)));
-            let head = [("base", base.as_str()), ("architecture", architecture.as_str()), ("request", &pins.request)];
+            let head = [
+                ("base", base.as_str()),
+                ("architecture", architecture.as_str()),
+                ("request", &pins.request),
+            ];
             table(&mut text, "debian", &head, "packages", lines);
         }
         for ((environment, target), pins) in &self.environments {
-            let head = [("environment", environment.as_str()), ("target", target), ("request", &pins.request)];
+            let head =
+                [("environment", environment.as_str()), ("target", target), ("request", &pins.request)];
             table(&mut text, "environment", &head, "artifacts", pins.artifacts.iter().map(line));
         }
         for ((name, platform), outcome) in &self.images {
@@ -240,10 +247,8 @@ fn inline(value: &serde_json::Value) -> String {
             let first = |key: &str| !["title", "name", "version", "file"].contains(&key);
             let mut fields: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
             fields.sort_by_key(|(key, _)| (first(key), key.as_str() == "version"));
-            let fields: Vec<_> = fields
-                .into_iter()
-                .map(|(key, value)| format!("{key} = {}", inline(value)))
-                .collect();
+            let fields: Vec<_> =
+                fields.into_iter().map(|(key, value)| format!("{key} = {}", inline(value))).collect();
             format!("{{ {} }}", fields.join(", "))
         }
         Value::String(text) => toml::Value::from(text.as_str()).to_string(),

@@ -152,8 +152,7 @@ fn at_level(
         let members: Vec<(usize, &Item)> =
             group.items.iter().filter_map(|&index| Some((index, items.get(index)?))).collect();
         for (place, members) in split(group.rank, members, level) {
-            let order =
-                (group.rank, std::cmp::Reverse(group.users.len()), place, group.users.clone());
+            let order = (group.rank, std::cmp::Reverse(group.users.len()), place, group.users.clone());
             layers.push((order, members));
         }
     }
@@ -171,7 +170,8 @@ fn at_level(
         plan.layers.push(members);
     }
     let over = plan.images.iter().zip(images).find(|(layers, _)| layers.len() > budget);
-    let over = over.map(|(layers, (image, _))| OverBudget { image: image.clone(), layers: layers.len(), budget });
+    let over =
+        over.map(|(layers, (image, _))| OverBudget { image: image.clone(), layers: layers.len(), budget });
     (plan, over)
 }
 
@@ -260,7 +260,10 @@ mod tests {
     #[test]
     fn large_items_are_alone_and_first() {
         let items = [item("a", "1", Some(5)), item("torch", "2", Some(LARGE)), item("unknown", "1", None)];
-        assert_eq!(layers(&items, &one_image(&items), 80), [[vec!["torch 2"], vec!["unknown 1"], vec!["a 1"]]]);
+        assert_eq!(
+            layers(&items, &one_image(&items), 80),
+            [[vec!["torch 2"], vec!["unknown 1"], vec!["a 1"]]]
+        );
     }
 
     #[test]

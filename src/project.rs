@@ -204,7 +204,7 @@ impl Project {
                 if !base.is_empty() {
                     own.push(units.add(Unit::skeleton(architecture)));
                     own.extend(base.iter().map(|package| units.add(Unit::debian(package.clone()))));
-                    own.push(units.add(Unit::debian_glue(Arc::clone(&base), architecture)));
+                    own.push(units.add(Unit::debian_glue(Arc::clone(&base))));
                 }
                 for (environment, selected) in
                     table.environments.iter().filter_map(|name| Some((name, environments.get(name)?)))
@@ -217,18 +217,21 @@ impl Project {
                     let lock = self.config.environments.get(environment).map(|table| table.lock.display());
                     let lock = lock.map(|path| path.to_string()).unwrap_or_default();
                     own.extend(
-                        selected
-                            .artifacts
-                            .iter()
-                            .map(|wheel| units.add(Unit::wheel(wheel.clone(), selected.scheme.clone(), &lock))),
+                        selected.artifacts.iter().map(|wheel| {
+                            units.add(Unit::wheel(wheel.clone(), selected.scheme.clone(), &lock))
+                        }),
                     );
                 }
                 if !table.users.is_empty() {
-                    own.push(units.add(Unit::users(Arc::clone(&base), architecture, table.users.clone())));
+                    own.push(units.add(Unit::users(Arc::clone(&base), table.users.clone())));
                 }
                 for (number, spec) in table.files.iter().enumerate() {
                     let tree = imgforge_layer::files(&self.folder.join(&spec.src), &spec.dest, &spec.exclude)
-                        .map_err(|source| Error::Files { image: name.clone(), src: spec.src.clone(), source })?;
+                        .map_err(|source| Error::Files {
+                            image: name.clone(),
+                            src: spec.src.clone(),
+                            source,
+                        })?;
                     own.push(units.add(Unit::files(number, &spec.dest, tree)));
                 }
                 images.push(PreparedImage { name: name.clone(), platform: platform.clone(), units: own });

@@ -40,8 +40,6 @@ pub enum Recipe {
     DebianGlue {
         /// All packages of the root filesystem, by name.
         packages: Arc<[PinnedPackage]>,
-        /// The root filesystem's architecture.
-        architecture: Architecture,
     },
     /// A virtual environment's own files.
     Environment {
@@ -65,8 +63,6 @@ pub enum Recipe {
     Users {
         /// The base's packages, whose files are added to; empty for an empty base.
         base: Arc<[PinnedPackage]>,
-        /// The base's architecture.
-        architecture: Architecture,
         /// The users.
         users: Vec<User>,
     },
@@ -92,9 +88,9 @@ impl Unit {
     }
 
     /// dpkg's database for a root filesystem.
-    pub fn debian_glue(packages: Arc<[PinnedPackage]>, architecture: Architecture) -> Self {
-        let identity = json!({"dpkg": sums(&packages), "architecture": architecture});
-        let recipe = Recipe::DebianGlue { packages, architecture };
+    pub fn debian_glue(packages: Arc<[PinnedPackage]>) -> Self {
+        let identity = json!({"dpkg": sums(&packages)});
+        let recipe = Recipe::DebianGlue { packages };
         Self::new(Rank::SystemGlue, "dpkg", "dpkg database", None, &identity, recipe)
     }
 
@@ -119,20 +115,28 @@ impl Unit {
             "python": format!("{major}.{minor}"),
         });
         let (name, size) = (artifact.name.clone(), artifact.size);
-        Self::new(Rank::Packages, &name, &title, size, &identity, Recipe::Wheel { artifact, scheme, lock: lock.to_owned() })
+        Self::new(
+            Rank::Packages,
+            &name,
+            &title,
+            size,
+            &identity,
+            Recipe::Wheel { artifact, scheme, lock: lock.to_owned() },
+        )
     }
 
     /// Users and groups on top of a base.
-    pub fn users(base: Arc<[PinnedPackage]>, architecture: Architecture, users: Vec<User>) -> Self {
+    pub fn users(base: Arc<[PinnedPackage]>, users: Vec<User>) -> Self {
         let identity = json!({"users": users, "dpkg": sums(&base)});
         let names: Vec<_> = users.iter().map(|user| user.name.as_str()).collect();
         let title = format!("users {}", names.join(", "));
-        Self::new(Rank::Users, "users", &title, None, &identity, Recipe::Users { base, architecture, users })
+        Self::new(Rank::Users, "users", &title, None, &identity, Recipe::Users { base, users })
     }
 
     /// Disputed files of an environment, from the packages whose files stand.
     pub fn winners(winners: Vec<(Arc<Self>, Vec<String>)>) -> Self {
-        let listing: Vec<_> = winners.iter().map(|(wheel, paths)| json!([wheel.item.identity, paths])).collect();
+        let listing: Vec<_> =
+            winners.iter().map(|(wheel, paths)| json!([wheel.item.identity, paths])).collect();
         let identity = json!({"winners": listing});
         let count: usize = winners.iter().map(|(_, paths)| paths.len()).sum();
         let title = format!("{count} disputed files");
@@ -191,16 +195,22 @@ impl Unit {
     ///
     /// # Errors
     /// [`Error::Unit`], with what is wrong with the artifact.
-    pub fn tree(&self, open: &dyn Fn(Digest) -> Result<Arc<Source>, Error>, scratch: &std::path::Path) -> Result<Tree, Error> {
-        let named = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unit { unit: self.title.clone(), source: error };
+    pub fn tree(
+        &self,
+        open: &(dyn Fn(Digest) -> Result<Arc<Source>, Error> + Sync),
+        scratch: &std::path::Path,
+    ) -> Result<Tree, Error> {
+        let named = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unit {
+            unit: self.title.clone(),
+            source: error,
+        };
         match &self.recipe {
-            Recipe::Skeleton(architecture) => debian::skeleton(*architecture).map_err(|error| named(error.into())),
-            Recipe::Debian(package) => {
-                debian::package(&open(digest(&package.sha256)?)?, scratch).map_err(|error| named(error.into()))
+            Recipe::Skeleton(architecture) => {
+                debian::skeleton(*architecture).map_err(|error| named(error.into()))
             }
-            Recipe::DebianGlue { packages, architecture } => {
-                debian::glue(packages, *architecture, open, scratch)
-            }
+            Recipe::Debian(package) => debian::package(&*open(digest(&package.sha256)?)?, package, scratch)
+                .map_err(|error| named(error.into())),
+            Recipe::DebianGlue { packages } => debian::glue(packages, open, scratch),
             Recipe::Environment { scheme, interpreter, version } => {
                 imgforge_layer::environment(scheme, interpreter, version).map_err(|error| named(error.into()))
             }
@@ -208,10 +218,10 @@ impl Unit {
                 let source = open(digest(&artifact.sha256)?)?;
                 wheel::plan(&source, &artifact.file, scheme).map_err(|error| named(error.into()))
             }
-            Recipe::Users { base, architecture, users } => {
+            Recipe::Users { base, users } => {
                 let below = match base.is_empty() {
                     true => Tree::new(),
-                    false => debian::glue(base, *architecture, open, scratch)?,
+                    false => debian::glue(base, open, scratch)?,
                 };
                 users::tree(&below, users).map_err(|error| named(error.into()))
             }

@@ -27,7 +27,8 @@ pub enum UsersError {
 /// # Errors
 /// [`UsersError`], by what stands in the way.
 pub(crate) fn tree(below: &Tree, users: &[User]) -> Result<Tree, UsersError> {
-    let mut passwd = text(below, "etc/passwd").unwrap_or_else(|| "root:x:0:0:root:/root:/bin/sh\n".to_owned());
+    let mut passwd =
+        text(below, "etc/passwd").unwrap_or_else(|| "root:x:0:0:root:/root:/bin/sh\n".to_owned());
     let mut group = text(below, "etc/group").unwrap_or_else(|| "root:x:0:\n".to_owned());
     let mut tree = Tree::new();
     for user in users {

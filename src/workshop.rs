@@ -124,7 +124,8 @@ impl Workshop<'_> {
     /// [`Error::Fetch`].
     pub fn fetch(&self, units: &[Arc<Unit>]) -> Result<(), Error> {
         let requests = self.requests(units.iter())?;
-        let on_event = |request: &Request, event: Event<'_>| (self.on_progress)(Progress::Fetch(request, event));
+        let on_event =
+            |request: &Request, event: Event<'_>| (self.on_progress)(Progress::Fetch(request, event));
         Ok(self.fetcher.fetch_all(self.store, &requests, &on_event)?)
     }
 
@@ -282,7 +283,8 @@ impl Workshop<'_> {
         for unit in &spec.units {
             let own = self.tree(unit)?;
             listing.add(unit, &own);
-            tree.merge(own).map_err(|source| Error::Tree { what: format!("layer of {}", spec.title()), source })?;
+            tree.merge(own)
+                .map_err(|source| Error::Tree { what: format!("layer of {}", spec.title()), source })?;
         }
         let record = self.write(spec, &tree, &listing)?;
         (self.on_progress)(Progress::Made(spec, &record));
@@ -422,7 +424,11 @@ impl Listing {
         for line in text.lines() {
             let fields: Vec<&str> = line.split('\t').collect();
             let listed = |mode: &str, path: &str, what| {
-                Some(Listed { path: TreePath::new(path).ok()?, mode: u32::from_str_radix(mode, 8).ok()?, what })
+                Some(Listed {
+                    path: TreePath::new(path).ok()?,
+                    mode: u32::from_str_radix(mode, 8).ok()?,
+                    what,
+                })
             };
             let entry = match fields.as_slice() {
                 ["unit", title] => {

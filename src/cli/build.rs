@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use fs_err as fs;
-use imgforge::project::{self, Finished};
 use imgforge::Error;
+use imgforge::project::{self, Finished};
 use imgforge_oci::{Digest, Image, Ref, archive, layout};
 use serde_json::json;
 
@@ -58,8 +58,11 @@ struct Output {
 fn outputs(session: &Session, selected: &[String], finished: &[Finished]) -> Result<Vec<Output>, Failure> {
     let mut outputs = Vec::new();
     for name in selected {
-        let images: Vec<&Image> =
-            finished.iter().filter(|finished| finished.name == *name).map(|finished| &finished.image).collect();
+        let images: Vec<&Image> = finished
+            .iter()
+            .filter(|finished| finished.name == *name)
+            .map(|finished| &finished.image)
+            .collect();
         let descriptor = match images.as_slice() {
             [] => continue,
             [only] => only.descriptor(),

@@ -64,7 +64,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (count, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (3_900_000_000, "3.9 GB")] {
+        for (count, text) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_999, "1.0 MB"), (3_900_000_000, "3.9 GB")]
+        {
             assert_eq!(bytes(count), text);
         }
         assert_eq!(parse_size("1.5G"), Ok(1_500_000_000));

@@ -12,17 +12,15 @@ use super::session::{Failure, print_json, store};
 
 pub(crate) fn run(global: &Global, args: Gc) -> Result<(), Failure> {
     let store = store(global)?;
-    let mut policy =
-        GcPolicy { max_age: args.max_age, max_size: args.max_size, ..GcPolicy::default() };
+    let mut policy = GcPolicy { max_age: args.max_age, max_size: args.max_size, ..GcPolicy::default() };
     if args.file.exists() {
         let project = Project::open(&args.file)?;
         let layers = project.lock.images.values().flat_map(|outcome| &outcome.layers);
         let digests: HashSet<_> = layers.clone().map(|layer| layer.digest).collect();
         policy.keep = digests;
         policy.keep.extend(project.lock.images.values().map(|outcome| outcome.manifest));
-        policy.keep_records = layers
-            .map(|layer| format!("layers/{}/{}", imgforge_layer::LAYER_FORMAT, layer.key))
-            .collect();
+        policy.keep_records =
+            layers.map(|layer| format!("layers/{}/{}", imgforge_layer::LAYER_FORMAT, layer.key)).collect();
     }
     let now = SystemTime::now();
     let report = if args.dry_run { store.plan_gc(&policy, now)? } else { store.gc(&policy, now)? };

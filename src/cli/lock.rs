@@ -37,7 +37,8 @@ fn changes(old: &ImagesLock, new: &ImagesLock) -> Vec<String> {
     for (key, pins) in &new.debian {
         let (base, architecture) = (&key.0, key.1.as_str());
         let before = old.debian.get(key).map(|pins| pins.packages.as_slice()).unwrap_or_default();
-        let before: Vec<_> = before.iter().map(|package| (package.name.as_str(), package.version.as_str())).collect();
+        let before: Vec<_> =
+            before.iter().map(|package| (package.name.as_str(), package.version.as_str())).collect();
         let after: Vec<_> =
             pins.packages.iter().map(|package| (package.name.as_str(), package.version.as_str())).collect();
         compare(&format!("{base} ({architecture})"), &before, &after, &mut changes);
@@ -46,8 +47,11 @@ fn changes(old: &ImagesLock, new: &ImagesLock) -> Vec<String> {
         let before = old.environments.get(key).map(|pins| pins.artifacts.as_slice()).unwrap_or_default();
         let before: Vec<_> =
             before.iter().map(|artifact| (artifact.name.as_str(), artifact.version.as_str())).collect();
-        let after: Vec<_> =
-            pins.artifacts.iter().map(|artifact| (artifact.name.as_str(), artifact.version.as_str())).collect();
+        let after: Vec<_> = pins
+            .artifacts
+            .iter()
+            .map(|artifact| (artifact.name.as_str(), artifact.version.as_str()))
+            .collect();
         compare(&format!("{} ({})", key.0, key.1), &before, &after, &mut changes);
     }
     changes

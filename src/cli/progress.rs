@@ -67,14 +67,17 @@ impl Progress {
     pub(crate) fn show(&self, event: &workshop::Progress<'_>) {
         match event {
             workshop::Progress::Planned { layers, bytes } => {
-                let size = if *bytes > 0 { format!(" from {}", format::bytes(*bytes)) } else { String::new() };
+                let size =
+                    if *bytes > 0 { format!(" from {}", format::bytes(*bytes)) } else { String::new() };
                 self.line(&format!("{layers} layers to make{size}"));
             }
             workshop::Progress::Fetch(request, event) => self.fetch(&request.title, request.size, event),
             workshop::Progress::Making(spec) => {
                 lock(&self.begun).insert(spec.key.clone(), Instant::now());
                 if let Some(bars) = &self.bars {
-                    let bar = bars.all.add(ProgressBar::new_spinner().with_style(style("{spinner} {wide_msg} {elapsed}")));
+                    let bar = bars
+                        .all
+                        .add(ProgressBar::new_spinner().with_style(style("{spinner} {wide_msg} {elapsed}")));
                     bar.set_message(format!("making {}", spec.title()));
                     bar.enable_steady_tick(Duration::from_millis(200));
                     lock(&bars.making).insert(spec.key.clone(), bar);
@@ -84,7 +87,8 @@ impl Progress {
                 if let Some(bar) = self.bars.as_ref().and_then(|bars| lock(&bars.making).remove(&spec.key)) {
                     bar.finish_and_clear();
                 }
-                let took = lock(&self.begun).remove(&spec.key).map(|begun| begun.elapsed()).unwrap_or_default();
+                let took =
+                    lock(&self.begun).remove(&spec.key).map(|begun| begun.elapsed()).unwrap_or_default();
                 let rate = record.tar_size as f64 / took.as_secs_f64().max(0.001);
                 let rate = match took.as_millis() {
                     0..500 => String::new(),
@@ -136,7 +140,10 @@ impl Progress {
                 }
                 let mut total = lock(&bars.total);
                 let total = total.get_or_insert_with(|| {
-                    bars.all.insert(0, ProgressBar::no_length().with_style(style("fetched {bytes} {bytes_per_sec}")))
+                    bars.all.insert(
+                        0,
+                        ProgressBar::no_length().with_style(style("fetched {bytes} {bytes_per_sec}")),
+                    )
                 });
                 total.inc(*count);
             }

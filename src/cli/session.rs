@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fs_err as fs;
 use imgforge::Error;
 use imgforge::debian::Host;
-use imgforge::fetch::{Credentials, CredentialsError, FetchError, FetchSettings, Fetcher, Mirror, MirrorError};
+use imgforge::fetch::{
+    Credentials, CredentialsError, FetchError, FetchSettings, Fetcher, Mirror, MirrorError,
+};
 use imgforge::project::{Project, Tools};
 use imgforge_store::{Lease, Store, StoreError};
 
@@ -110,7 +112,10 @@ impl Session {
     }
 
     /// Runs `work` with the tools that the library wants.
-    pub(crate) fn with_tools<T>(&self, work: impl FnOnce(&Tools<'_>) -> Result<T, Error>) -> Result<T, Failure> {
+    pub(crate) fn with_tools<T>(
+        &self,
+        work: impl FnOnce(&Tools<'_>) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
         let on_progress = |event: imgforge::workshop::Progress<'_>| self.progress.show(&event);
         let tools = Tools {
             store: &self.store,

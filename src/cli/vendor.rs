@@ -68,7 +68,11 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
     extra.sort();
     session.project.write_lock(&lock)?;
     let folder = folder.display();
-    session.progress.line(&format!("{folder}: {} files, {}, {copied} new", files.len(), format::bytes(bytes)));
+    session.progress.line(&format!(
+        "{folder}: {} files, {}, {copied} new",
+        files.len(),
+        format::bytes(bytes)
+    ));
     if !extra.is_empty() {
         let what = if args.prune { "removed" } else { "in no lock (--prune removes them)" };
         session.progress.line(&format!("{what}: {}", extra.join(", ")));

@@ -145,7 +145,9 @@ fn again(global: &Global, args: &Verify) -> Result<(), Failure> {
             Some(_) => "different",
         };
         session.progress.line(&format!("{} {}: {made} {word}", image.name, image.platform));
-        images.push(json!({"name": image.name, "platform": image.platform, "manifest": made, "locked": before}));
+        images.push(
+            json!({"name": image.name, "platform": image.platform, "manifest": made, "locked": before}),
+        );
         if !same {
             different.push(image.name.clone());
         }

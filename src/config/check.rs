@@ -52,7 +52,9 @@ impl ConfigError {
             Self::Syntax { nearest: Some(nearest), .. } | Self::Unknown { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `{nearest}`?"))
             }
-            Self::Version { .. } => Some("set `version = 1`, or use an imgforge that reads the file's".to_owned()),
+            Self::Version { .. } => {
+                Some("set `version = 1`, or use an imgforge that reads the file's".to_owned())
+            }
             _ => None,
         }
     }
@@ -110,7 +112,14 @@ fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
                 return Err(table(name, "`mirror` has `{snapshot}`, but `snapshot` is not set"));
             }
             let components = if components.is_empty() { vec!["main".to_owned()] } else { components };
-            Ok(Base::Debian(Debian { suite, packages, mirrors, components, keyring, snapshot: snapshot.is_some() }))
+            Ok(Base::Debian(Debian {
+                suite,
+                packages,
+                mirrors,
+                components,
+                keyring,
+                snapshot: snapshot.is_some(),
+            }))
         }
     }
 }
@@ -120,12 +129,16 @@ fn check_environment(name: &str, environment: &Environment) -> Result<(), Config
         return Err(table(name, "prefix is an absolute path without `.` or `..`, such as `/opt/venv`"));
     }
     if environment.interpreter.as_deref().is_some_and(|path| !absolute(path)) {
-        return Err(table(name, "interpreter is an absolute path in the image, such as `/usr/bin/python3.11`"));
+        return Err(table(
+            name,
+            "interpreter is an absolute path in the image, such as `/usr/bin/python3.11`",
+        ));
     }
     if environment.glibc.is_some() && environment.musl.is_some() {
         return Err(table(name, "`glibc` and `musl` exclude each other"));
     }
-    let version = |text: &str| text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let version =
+        |text: &str| text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
     for (key, value) in
         [("python", &environment.python), ("glibc", &environment.glibc), ("musl", &environment.musl)]
     {
@@ -151,9 +164,8 @@ fn images(mut tables: BTreeMap<String, ImageTable>) -> Result<BTreeMap<String, I
             return Err(no_image_is_ready(&tables, &names));
         };
         let below = image.extends.clone().and_then(|below| images.get(&below).cloned());
-        let resolved = image
-            .over(below.as_ref())
-            .ok_or_else(|| table(&format!("image.{name}"), "`base` is missing"))?;
+        let resolved =
+            image.over(below.as_ref()).ok_or_else(|| table(&format!("image.{name}"), "`base` is missing"))?;
         images.insert(name, resolved);
     }
     Ok(images)
@@ -191,7 +203,10 @@ fn check_image(config: &Config, name: &str, own: &str, image: &Image) -> Result<
         && !tag.starts_with(['.', '-'])
         && !tag.is_empty();
     if !good_tag {
-        return Err(table(name, format!("tag `{tag}` has other characters than letters, digits, `.`, `_` and `-`")));
+        return Err(table(
+            name,
+            format!("tag `{tag}` has other characters than letters, digits, `.`, `_` and `-`"),
+        ));
     }
     if !config.bases.contains_key(&image.base) {
         return Err(unknown(name, "base", &image.base, config.bases.keys()));
@@ -212,12 +227,18 @@ fn check_image(config: &Config, name: &str, own: &str, image: &Image) -> Result<
         if let [a, b] = pair
             && (a == b || b.starts_with(&format!("{a}/")))
         {
-            return Err(table(name, format!("two environments at {a} and {b}: each needs a prefix of its own")));
+            return Err(table(
+                name,
+                format!("two environments at {a} and {b}: each needs a prefix of its own"),
+            ));
         }
     }
     for file in &image.files {
         if !(absolute(&file.dest) || file.dest == "/" || absolute(file.dest.trim_end_matches('/'))) {
-            return Err(table(name, format!("dest = \"{}\" is no absolute path without `.` or `..`", file.dest)));
+            return Err(table(
+                name,
+                format!("dest = \"{}\" is no absolute path without `.` or `..`", file.dest),
+            ));
         }
     }
     for volume in &image.volumes {
@@ -238,7 +259,10 @@ fn check_users(name: &str, image: &Image) -> Result<(), ConfigError> {
             && user.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
             && !user.name.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         if !good {
-            return Err(table(name, format!("user name `{}`: lower-case letters, digits, `_`, `-`", user.name)));
+            return Err(table(
+                name,
+                format!("user name `{}`: lower-case letters, digits, `_`, `-`", user.name),
+            ));
         }
         let text = [user.home.as_deref(), user.shell.as_deref()];
         if text.iter().flatten().any(|path| !absolute(path) || path.contains([':', '\n'])) {
@@ -254,7 +278,9 @@ fn check_users(name: &str, image: &Image) -> Result<(), ConfigError> {
 
 fn absolute(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|rest| {
-        !rest.is_empty() && rest.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0')
+        !rest.is_empty()
+            && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
+            && !path.contains('\0')
     })
 }
 
@@ -304,7 +330,9 @@ mod tests {
         let result = parse(text);
         let said = match &result {
             Ok(_) => String::new(),
-            Err(error) => format!("{error}{}", error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default()),
+            Err(error) => {
+                format!("{error}{}", error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default())
+            }
         };
         assert_eq!(said, expected, "{text}");
     }
@@ -316,31 +344,40 @@ mod tests {
     #[test]
     fn what_is_written_wrong() {
         check(GOOD, "");
-        check("version = 2", "version = 2: this imgforge reads version 1 (set `version = 1`, or use an imgforge that reads the file's)");
+        check(
+            "version = 2",
+            "version = 2: this imgforge reads version 1 (set `version = 1`, or use an imgforge that reads the file's)",
+        );
         check(
             "version = 1\n[image.i]\nbse = 1\n",
             "line 3: unknown field `bse`, expected one of `extends`, `tag`, `base`, `envs`, `files`, `env`, \
              `entrypoint`, `cmd`, `users`, `user`, `workdir`, `labels`, `expose`, `volumes`, `stop-signal` \
              (did you mean `base`?)",
         );
-        check("version = 1\n[base.b]\n", "[base.b]: say what it is: `debian = \"SUITE\"` or `scratch = true`");
+        check(
+            "version = 1\n[base.b]\n",
+            "[base.b]: say what it is: `debian = \"SUITE\"` or `scratch = true`",
+        );
     }
 
     #[test]
     fn what_is_used_is_defined() {
         check_after("envs = [\"x\"]", "[image.i]: there is no [env.x]");
-        check_after(
-            "[image.j]\nbase = \"bb\"",
-            "[image.j]: there is no [base.bb] (did you mean `b`?)",
-        );
+        check_after("[image.j]\nbase = \"bb\"", "[image.j]: there is no [base.bb] (did you mean `b`?)");
         check_after("[image.j]\nextends = \"k\"", "[image.j]: there is no [image.k]");
-        check_after("[image.j]\nextends = \"k\"\n[image.k]\nextends = \"j\"", "[image]: j, k extend each other");
+        check_after(
+            "[image.j]\nextends = \"k\"\n[image.k]\nextends = \"j\"",
+            "[image]: j, k extend each other",
+        );
     }
 
     #[test]
     fn what_cannot_be_meant() {
         check_after("workdir = \"x\"", "[image.i]: workdir is an absolute path");
-        check_after("tag = \"a b\"", "[image.i]: tag `a b` has other characters than letters, digits, `.`, `_` and `-`");
+        check_after(
+            "tag = \"a b\"",
+            "[image.i]: tag `a b` has other characters than letters, digits, `.`, `_` and `-`",
+        );
         check_after(
             "[env.a]\nlock = \"uv.lock\"\nprefix = \"venv\"",
             "[env.a]: prefix is an absolute path without `.` or `..`, such as `/opt/venv`",

@@ -122,10 +122,16 @@ impl ImageTable {
         Some(Image {
             tag: self.tag.or_else(|| below.and_then(|image| image.tag.clone())),
             base: self.base.or_else(|| below.map(|image| image.base.clone()))?,
-            environments: self.envs.or_else(|| below.map(|image| image.environments.clone())).unwrap_or_default(),
+            environments: self
+                .envs
+                .or_else(|| below.map(|image| image.environments.clone()))
+                .unwrap_or_default(),
             files: list(below.map(|image| &image.files), self.files),
             env: map(below.map(|image| &image.env), self.env),
-            entrypoint: self.entrypoint.or_else(|| below.map(|image| image.entrypoint.clone())).unwrap_or_default(),
+            entrypoint: self
+                .entrypoint
+                .or_else(|| below.map(|image| image.entrypoint.clone()))
+                .unwrap_or_default(),
             cmd: self.cmd.or_else(|| below.map(|image| image.cmd.clone())).unwrap_or_default(),
             users: [below.map(|image| image.users.clone()).unwrap_or_default(), self.users].concat(),
             user: self.user.or_else(|| below.and_then(|image| image.user.clone())),
