@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
-use imgforge_layer::{Source, Tree, TreeError, deb};
+use imgforge_layer::{Tree, TreeError, deb};
 use imgforge_oci::{Digest, json};
 use imgforge_resolver::Architecture;
 use imgforge_resolver::debian::{
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::config::Debian;
 use crate::error::Error;
 use crate::fetch::Fetcher;
+use crate::workshop::Workshop;
 
 /// What resolving a base needs to know of the host.
 #[derive(Clone, Debug)]
@@ -218,35 +219,40 @@ pub(crate) fn skeleton(architecture: Architecture) -> Result<Tree, TreeError> {
 /// A package's files and its part of dpkg's database.
 ///
 /// # Errors
-/// [`deb::Error`], with what is wrong with the package.
-pub(crate) fn package(source: &Source, package: &PinnedPackage, scratch: &Path) -> Result<Tree, deb::Error> {
-    Ok(deb::plan(source, file_name(package), scratch)?.tree)
+/// [`Error::Unit`], with what is wrong with the package.
+pub(crate) fn tree(workshop: &Workshop<'_>, package: &PinnedPackage) -> Result<Tree, Error> {
+    Ok(plan(workshop, package)?.tree)
 }
 
 /// What belongs to all packages of a base at once: dpkg's status, users, trusted certificates.
 ///
 /// # Errors
 /// [`Error::Unit`] for a package that can't be read, or when the packages don't fit together.
-pub(crate) fn glue(
-    packages: &[PinnedPackage],
-    open: &(dyn Fn(Digest) -> Result<Arc<Source>, Error> + Sync),
-    scratch: &Path,
-) -> Result<Tree, Error> {
-    let named = |unit: &str, source: Box<dyn std::error::Error + Send + Sync>| Error::Unit {
-        unit: unit.to_owned(),
-        source,
-    };
+pub(crate) fn glue(workshop: &Workshop<'_>, packages: &[PinnedPackage]) -> Result<Tree, Error> {
     let controls: Vec<deb::Control> = packages
         .par_iter()
-        .map(|package| {
-            let source = open(crate::unit::digest(&package.sha256)?)?;
-            let planned = deb::plan(&source, file_name(package), scratch)
-                .map_err(|error| named(&format!("{} {}", package.name, package.version), error.into()))?;
-            Ok(planned.control)
+        .map(|package| match workshop.store.record(CONTROLS, &package.sha256)? {
+            Some(control) => Ok(control),
+            None => Ok(plan(workshop, package)?.control),
         })
         .collect::<Result<_, Error>>()?;
     let controls: Vec<&deb::Control> = controls.iter().collect();
-    deb::database(&controls).map_err(|error| named("dpkg database", error.into()))
+    deb::database(&controls)
+        .map_err(|error| Error::Unit { unit: "dpkg database".to_owned(), source: error.into() })
+}
+
+/// The bucket of what bases' databases are made from, by the package's SHA-256: a base of layers that are there already
+/// needs no package.
+const CONTROLS: &str = "debian/1";
+
+fn plan(workshop: &Workshop<'_>, package: &PinnedPackage) -> Result<deb::Package, Error> {
+    let source = workshop.open(crate::unit::digest(&package.sha256)?)?;
+    let planned = deb::plan(&source, file_name(package), &workshop.scratch()).map_err(|error| Error::Unit {
+        unit: format!("{} {}", package.name, package.version),
+        source: error.into(),
+    })?;
+    workshop.store.put_record(CONTROLS, &package.sha256, &planned.control, &[])?;
+    Ok(planned)
 }
 
 fn file_name(package: &PinnedPackage) -> &str {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use imgforge_layer::wheel::{self, Scheme};
-use imgforge_layer::{Codec, Kind, LAYER_FORMAT, Source, Tree, TreePath};
+use imgforge_layer::{Codec, Kind, LAYER_FORMAT, Tree, TreePath};
 use imgforge_oci::{Digest, json};
 use imgforge_resolver::debian::PinnedPackage;
 use imgforge_resolver::{Architecture, Artifact, Location};
@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::config::User;
 use crate::plan::{Item, Rank};
+use crate::workshop::Workshop;
 use crate::{Error, debian, fetch, users};
 
 /// Something indivisible that layers are made of.
@@ -195,11 +196,7 @@ impl Unit {
     ///
     /// # Errors
     /// [`Error::Unit`], with what is wrong with the artifact.
-    pub fn tree(
-        &self,
-        open: &(dyn Fn(Digest) -> Result<Arc<Source>, Error> + Sync),
-        scratch: &std::path::Path,
-    ) -> Result<Tree, Error> {
+    pub fn tree(&self, workshop: &Workshop<'_>) -> Result<Tree, Error> {
         let named = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unit {
             unit: self.title.clone(),
             source: error,
@@ -208,27 +205,26 @@ impl Unit {
             Recipe::Skeleton(architecture) => {
                 debian::skeleton(*architecture).map_err(|error| named(error.into()))
             }
-            Recipe::Debian(package) => debian::package(&*open(digest(&package.sha256)?)?, package, scratch)
-                .map_err(|error| named(error.into())),
-            Recipe::DebianGlue { packages } => debian::glue(packages, open, scratch),
+            Recipe::Debian(package) => debian::tree(workshop, package),
+            Recipe::DebianGlue { packages } => debian::glue(workshop, packages),
             Recipe::Environment { scheme, interpreter, version } => {
                 imgforge_layer::environment(scheme, interpreter, version).map_err(|error| named(error.into()))
             }
             Recipe::Wheel { artifact, scheme, .. } => {
-                let source = open(digest(&artifact.sha256)?)?;
+                let source = workshop.open(digest(&artifact.sha256)?)?;
                 wheel::plan(&source, &artifact.file, scheme).map_err(|error| named(error.into()))
             }
             Recipe::Users { base, users } => {
                 let below = match base.is_empty() {
                     true => Tree::new(),
-                    false => debian::glue(base, open, scratch)?,
+                    false => debian::glue(workshop, base)?,
                 };
                 users::tree(&below, users).map_err(|error| named(error.into()))
             }
             Recipe::Winners(winners) => {
                 let mut tree = Tree::new();
                 for (wheel, paths) in winners {
-                    let own = wheel.tree(open, scratch)?;
+                    let own = wheel.tree(workshop)?;
                     for path in paths {
                         let path = TreePath::new(path).map_err(|error| named(error.into()))?;
                         if let Some(entry) = own.get(&path) {

@@ -138,16 +138,18 @@ impl Workshop<'_> {
         Listing::parse(&text)
     }
 
-    /// A unit's tree, made from inputs that are in the store.
+    /// Opens an input that is in the store.
     ///
     /// # Errors
-    /// [`Error::Unit`].
-    pub fn tree(&self, unit: &Unit) -> Result<Tree, Error> {
-        let open = |digest: Digest| {
-            let file = self.store.open_blob(&digest)?;
-            Ok(Arc::new(Source::from_file(file, self.store.blob_path(&digest))?))
-        };
-        unit.tree(&open, &self.scratch())
+    /// As for any reading of the store.
+    pub fn open(&self, digest: Digest) -> Result<Arc<Source>, Error> {
+        let file = self.store.open_blob(&digest)?;
+        Ok(Arc::new(Source::from_file(file, self.store.blob_path(&digest))?))
+    }
+
+    /// Where unlinked scratch files are made.
+    pub fn scratch(&self) -> PathBuf {
+        self.store.root().join("tmp")
     }
 
     /// Writes a tree as a layer into the store.
@@ -179,10 +181,6 @@ impl Workshop<'_> {
 
     fn record(&self, spec: &LayerSpec) -> Result<Option<LayerRecord>, Error> {
         Ok(self.store.record(&bucket(), &spec.key)?)
-    }
-
-    fn scratch(&self) -> PathBuf {
-        self.store.root().join("tmp")
     }
 
     fn requests<'u>(&self, units: impl Iterator<Item = &'u Arc<Unit>>) -> Result<Vec<Request>, Error> {
@@ -281,7 +279,7 @@ impl Workshop<'_> {
         let mut tree = Tree::new();
         let mut listing = Listing::default();
         for unit in &spec.units {
-            let own = self.tree(unit)?;
+            let own = unit.tree(self)?;
             listing.add(unit, &own);
             tree.merge(own)
                 .map_err(|source| Error::Tree { what: format!("layer of {}", spec.title()), source })?;
