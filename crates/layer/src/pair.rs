@@ -3,7 +3,7 @@
 //! A layer's tar stream is hashed for the diff ID, and each file in it once more for its RECORD line. File contents
 //! start at a multiple of 512 bytes, so both hashes take the very same 64-byte blocks: the message schedule is worked
 //! out once and two states go through the rounds side by side. SHA-256 instructions are bound by latency, so the second
-//! state costs about half of the first. Where there are no such instructions, the two hashes are taken one after the other.
+//! state costs about half of the first. Where there are no such instructions, the hashes are taken one after the other.
 
 #![allow(unsafe_code)]
 
