@@ -191,6 +191,9 @@ pub struct Debian {
 pub struct Environment {
     /// The lock file, relative to images.toml: `uv.lock`, `pylock.toml`, `requirements.txt` with hashes.
     pub lock: PathBuf,
+    /// The lock's format, for a name that does not tell it: `uv`, `pylock`, `requirements`.
+    #[serde(default)]
+    pub kind: Option<String>,
     /// Where the environment lies in the image: `/opt/venv`.
     pub prefix: String,
     /// CPython's version, `3.11` or `3.11.2`. Default: the base's.

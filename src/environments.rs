@@ -192,7 +192,10 @@ fn artifacts(
 ) -> Result<Vec<Artifact>, Error> {
     let path = context.folder.join(&environment.lock);
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let kind = LockKind::from_file_name(name).map_err(|error| context.failed(error))?;
+    let kind = match environment.kind.as_deref().and_then(LockKind::from_name) {
+        Some(kind) => kind,
+        None => LockKind::from_file_name(name).map_err(|error| context.failed(error))?,
+    };
     let text = fs::read_to_string(&path)?;
     let selection = Selection {
         package: environment.package.clone(),

@@ -9,6 +9,8 @@ mod inspect;
 mod lock;
 mod plan;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod session;
 mod vendor;
@@ -26,13 +28,12 @@ use session::Failure;
 /// Reads the arguments, runs the command, and says how it went: 0 done, 1 failed, 2 usage.
 pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
-    let quiet = args.global.quiet;
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has seen enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            report(&failure, quiet);
+            report(&failure);
             ExitCode::FAILURE
         }
     }
@@ -54,7 +55,7 @@ fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// The error, what caused it, and what mends it. An error is told even with `--quiet`: it is not progress.
-fn report(failure: &Failure, _quiet: bool) {
+fn report(failure: &Failure) {
     let mut text = format!("error: {failure}\n");
     let mut source = failure.source();
     while let Some(cause) = source {

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use imgforge_resolver::LockKind;
+
 use super::image::ImageTable;
 use super::{Base, BaseTable, Config, Debian, Environment, File, Image};
 
@@ -125,6 +127,11 @@ fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
 }
 
 fn check_environment(name: &str, environment: &Environment) -> Result<(), ConfigError> {
+    if let Some(kind) = &environment.kind
+        && LockKind::from_name(kind).is_none()
+    {
+        return Err(table(name, format!("kind = \"{kind}\" is none of `uv`, `pylock`, `requirements`")));
+    }
     if !absolute(&environment.prefix) {
         return Err(table(name, "prefix is an absolute path without `.` or `..`, such as `/opt/venv`"));
     }
