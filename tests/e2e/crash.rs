@@ -24,6 +24,10 @@ fn killed_at_random_points_and_run_again() {
     for round in 0..KILLS / KILLS_IN_ONE_STORE {
         let store = project.beside(&format!("store-{round}"));
         let store = store.to_str().unwrap();
+        // Every other time, so that images.lock is written under fire as well.
+        if round % 2 == 0 {
+            fs::remove_file(project.path("images.lock")).unwrap();
+        }
         for _ in 0..KILLS_IN_ONE_STORE {
             let delay = whole.mul_f64(random());
             let mut build = project
@@ -43,7 +47,7 @@ fn killed_at_random_points_and_run_again() {
         assert_eq!(built, expected, "round {round}");
         assert_eq!(fs::read_to_string(project.path("images.lock")).unwrap(), lock, "round {round}");
         check_layout(&project.path("dist"), &built);
-        success(&mut project.imgforge(["verify", "--store", store]));
+        success(&mut project.imgforge(["verify", "--store-blobs", "--store", store]));
         fs::remove_dir_all(store).unwrap();
     }
     println!("{killed} builds killed, each within {whole:?} of its start");

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::project::{Digests, Project, digests, success};
 
 /// Builds in a folder and a store of its own, with a changed command, and expects images.lock's digests.
-fn check(change: impl FnOnce(&mut Command)) {
+fn check(change: impl FnOnce(&mut Command) -> &mut Command) {
     check_built(|project| {
         let mut command = project.building(&["--locked"]);
         change(&mut command);
@@ -21,27 +21,27 @@ fn check_built(build: impl FnOnce(&Project) -> Digests) {
 
 #[test]
 fn in_another_time_zone() {
-    check(|command| drop(command.env("TZ", "Pacific/Kiritimati")));
+    check(|command| command.env("TZ", "Pacific/Kiritimati"));
 }
 
 #[test]
 fn in_another_locale() {
-    check(|command| drop(command.envs([("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8"), ("LANGUAGE", "tr")])));
+    check(|command| command.envs([("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8"), ("LANGUAGE", "tr")]));
 }
 
 #[test]
 fn in_another_home() {
-    check(|command| drop(command.env("HOME", "/nonexistent").env("USER", "somebody")));
+    check(|command| command.env("HOME", "/nonexistent").env("USER", "somebody"));
 }
 
 #[test]
 fn with_one_thread() {
-    check(|command| drop(command.args(["--jobs", "1"])));
+    check(|command| command.args(["--jobs", "1"]));
 }
 
 #[test]
 fn with_many_threads() {
-    check(|command| drop(command.args(["--jobs", "7"])));
+    check(|command| command.args(["--jobs", "7"]));
 }
 
 #[test]
@@ -97,7 +97,11 @@ fn with_images_toml_in_another_order() {
         let mut tables: Vec<&str> = tables.split("\n\n").collect();
         tables.reverse();
         let text = format!("{head}\n\n{}\n", tables.join("\n\n"));
-        let text = text.replacen("    \"base-files\",\n    \"bash\",\n", "    \"bash\",\n    \"base-files\",\n", 1);
+        let text = text.replacen(
+            "    \"base-files\",\n    \"base-passwd\",\n",
+            "    \"base-passwd\",\n    \"base-files\",\n",
+            1,
+        );
         std::fs::write(project.path("images.toml"), text).unwrap();
         project.build(&["--locked"])
     });

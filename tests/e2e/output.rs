@@ -23,7 +23,8 @@ fn what_two_images_have_in_common_is_the_same_layer() {
         project.layers()
     };
     let [runtime, devel] = ["runtime", "devel"].map(|image| layers[image].iter().collect::<BTreeSet<_>>());
-    let numpy = |layers: &BTreeSet<&(String, String)>| layers.iter().any(|(_, title)| title.contains("numpy"));
+    let numpy =
+        |layers: &BTreeSet<&(String, String)>| layers.iter().any(|(_, title)| title.contains("numpy"));
     let common: BTreeSet<_> = runtime.intersection(&devel).copied().collect();
     assert!(numpy(&common), "{common:?}");
     assert!(common.iter().any(|(_, title)| title.contains("python3.11-minimal") || title.contains(" more")));
@@ -46,7 +47,10 @@ fn one_image_of_two_is_the_same_alone() {
     let both = project.build(&[]);
     let other = Project::example();
     let alone = other.build(&["images.toml", "runtime"]);
-    assert_eq!(alone.into_iter().collect::<Vec<_>>(), both.into_iter().filter(|(name, _)| name.contains("runtime")).collect::<Vec<_>>());
+    assert_eq!(
+        alone.into_iter().collect::<Vec<_>>(),
+        both.into_iter().filter(|(name, _)| name.contains("runtime")).collect::<Vec<_>>()
+    );
 }
 
 #[test]

@@ -98,7 +98,11 @@ impl Project {
     pub fn new_layers(&self, before: &BTreeMap<String, Vec<(String, String)>>) -> BTreeSet<String> {
         let old: BTreeSet<&String> = before.values().flatten().map(|(digest, _)| digest).collect();
         let now = self.layers();
-        now.into_values().flatten().filter(|(digest, _)| !old.contains(digest)).map(|(_, title)| title).collect()
+        now.into_values()
+            .flatten()
+            .filter(|(digest, _)| !old.contains(digest))
+            .map(|(_, title)| title)
+            .collect()
     }
 }
 
