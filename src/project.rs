@@ -5,18 +5,19 @@
 //! images assembled. A command is a stretch of that road.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
 use globset::Glob;
-use imgforge_layer::Codec;
+use imgforge_layer::{Codec, Tree, deb};
 use imgforge_oci::{Image, Index, Platform};
 use imgforge_resolver::Architecture;
 use imgforge_resolver::debian::PinnedPackage;
 use imgforge_store::Store;
 
-use crate::config::{Base, Compression, Config};
+use crate::config::{Base, Compression, Config, FileSpec};
 use crate::conflicts::{self, Conflict};
 use crate::debian::{self, Host};
 use crate::environments::{self, Selected};
@@ -133,7 +134,13 @@ impl Project {
             return Ok(false);
         }
         let draft = self.folder.join(format!(".images.lock.{}", std::process::id()));
-        let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
+        let write = || {
+            let mut file = fs::File::create(&draft)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)
+        };
+        let written = write();
         if written.is_err() {
             let _ = fs::remove_file(&draft);
         }
@@ -232,6 +239,7 @@ impl Project {
                             src: spec.src.clone(),
                             source,
                         })?;
+                    let tree = if base.is_empty() { tree } else { merge_usr(name, spec, &tree)? };
                     own.push(units.add(Unit::files(number, &spec.dest, tree)));
                 }
                 images.push(PreparedImage { name: name.clone(), platform: platform.clone(), units: own });
@@ -427,6 +435,15 @@ impl Prepared {
 /// [`Error::Oci`].
 pub fn index(images: &[&Image]) -> Result<Index, Error> {
     Ok(Index::assemble(images.iter().copied(), &BTreeMap::new())?)
+}
+
+/// Application files as a Debian root filesystem has room for them: `/bin` and its like are links there.
+fn merge_usr(image: &str, spec: &FileSpec, tree: &Tree) -> Result<Tree, Error> {
+    deb::merge_usr(tree).map_err(|source| Error::Files {
+        image: image.to_owned(),
+        src: spec.src.clone(),
+        source: source.into(),
+    })
 }
 
 /// The resolver's word for a platform's CPU.

@@ -171,6 +171,20 @@ pub enum Problem {
     },
 }
 
+/// A tree with everything below `bin`, `sbin` and `lib*` moved to where the skeleton's links lead.
+///
+/// A folder entry on the path of such a link would replace the link, and with it the whole root filesystem's programs.
+///
+/// # Errors
+/// [`TreeError`] when the tree has both places of one path, with different content.
+pub fn merge_usr(tree: &Tree) -> Result<Tree, TreeError> {
+    let mut moved = Tree::new();
+    for (path, entry) in tree.iter() {
+        moved.insert(TreePath::new(&merged(path.as_str()))?, entry.clone())?;
+    }
+    Ok(moved)
+}
+
 /// The folders that were merged into others, and where their content goes: `/usr` (Debian 12 and later), and what moved
 /// to `/run` long before but is still in `base-files`, whose script moves it.
 pub(crate) const MERGED: [(&str, &str); 9] = [

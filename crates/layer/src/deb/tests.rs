@@ -159,6 +159,19 @@ fn usr_is_merged() {
 }
 
 #[test]
+fn application_files_leave_the_links_alone() {
+    let mut tree = Tree::new();
+    for path in ["bin/tool", "lib64/x", "opt/bin/y"] {
+        tree.insert(TreePath::new(path).unwrap(), Entry::bytes(*b"", true)).unwrap();
+    }
+    let paths: Vec<_> = merge_usr(&tree).unwrap().iter().map(|(path, _)| path.to_string()).collect();
+    assert_eq!(
+        paths,
+        ["/opt", "/opt/bin", "/opt/bin/y", "/usr", "/usr/bin", "/usr/bin/tool", "/usr/lib64", "/usr/lib64/x"]
+    );
+}
+
+#[test]
 fn the_first_of_hard_links_is_the_file() {
     check(&[file("./b", "1"), hard_link("./c", "./b")], Ok("/b 644 1\n/c = /b"));
     check(&[file("./b", "1"), hard_link("./a", "./b")], Ok("/a 644 1\n/b = /a"));
