@@ -6,7 +6,8 @@
 //! conflict, this goes back to the last choice and tries the next: what is returned is always a set in which
 //! every dependency is satisfied and nothing conflicts.
 //!
-//! Neither the order of the request nor that of the indexes decides anything. There is no dpkg state: nothing is
+//! Neither the order of the request nor that of the indexes decides anything, as they may for apt: where an alternative
+//! is satisfied or not by the time that it is looked at, the result is apt's for the request sorted by name. There is no dpkg state: nothing is
 //! installed yet, and nothing is essential unless it is asked for (see [`essential`]).
 
 use std::collections::BTreeMap;
