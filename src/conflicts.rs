@@ -198,15 +198,11 @@ fn check_files(
     if files.is_empty() {
         return Ok(());
     }
-    for (spec, made) in
-        layers.iter().filter(|(spec, _)| matches!(spec.rank(), Rank::Packages | Rank::Environment))
-    {
-        let listing = workshop.listing(&made.record)?;
-        for (title, entries) in listing.units {
+    let of_environments = |spec: &LayerSpec| matches!(spec.rank(), Rank::Packages | Rank::Environment);
+    for (_, made) in layers.iter().filter(|(spec, _)| of_environments(spec)) {
+        for (title, entries) in workshop.listing(&made.record)?.units {
             for entry in entries {
-                if let Some(unit) = files.get(&entry.path)
-                    && spec.rank() <= Rank::Packages
-                {
+                if let Some(unit) = files.get(&entry.path) {
                     return Err(Error::Conflict {
                         environment: environment.to_owned(),
                         path: entry.path,

@@ -247,9 +247,8 @@ const CONTROLS: &str = "debian/1";
 
 fn plan(workshop: &Workshop<'_>, package: &PinnedPackage) -> Result<deb::Package, Error> {
     let source = workshop.open(crate::unit::digest(&package.sha256)?)?;
-    let planned = deb::plan(&source, file_name(package), &workshop.scratch()).map_err(|error| Error::Unit {
-        unit: format!("{} {}", package.name, package.version),
-        source: error.into(),
+    let planned = deb::plan(&source, file_name(package), &workshop.scratch()).map_err(|error| {
+        Error::Unit { unit: format!("{} {}", package.name, package.version), source: error.into() }
     })?;
     workshop.store.put_record(CONTROLS, &package.sha256, &planned.control, &[])?;
     Ok(planned)

@@ -112,7 +112,7 @@ pub enum Error {
         src: PathBuf,
         /// Why.
         #[source]
-        source: FilesError,
+        source: Box<FilesError>,
     },
     /// A layer can't be written.
     #[error("layer of {layer}")]

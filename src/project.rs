@@ -237,7 +237,7 @@ impl Project {
                         .map_err(|source| Error::Files {
                             image: name.clone(),
                             src: spec.src.clone(),
-                            source,
+                            source: Box::new(source),
                         })?;
                     let tree = if base.is_empty() { tree } else { merge_usr(name, spec, &tree)? };
                     own.push(units.add(Unit::files(number, &spec.dest, tree)));
@@ -253,6 +253,17 @@ impl Project {
         Ok(Prepared { units: units.all, images, mirrors })
     }
 
+    /// Where the layers of prepared images are looked up and made.
+    pub fn workshop<'a>(&'a self, tools: &Tools<'a>, prepared: &'a Prepared) -> Workshop<'a> {
+        Workshop {
+            store: tools.store,
+            fetcher: tools.fetcher,
+            mirrors: &prepared.mirrors,
+            lock: &self.lock,
+            on_progress: tools.on_progress,
+        }
+    }
+
     /// Makes the layers of the selected images, in the plan of all of them, and assembles the images.
     ///
     /// # Errors
@@ -265,13 +276,7 @@ impl Project {
     ) -> Result<Vec<Finished>, Error> {
         let prepared = self.prepare(tools, lock)?;
         let planned = prepared.plan(&self.config)?;
-        let workshop = Workshop {
-            store: tools.store,
-            fetcher: tools.fetcher,
-            mirrors: &prepared.mirrors,
-            lock: &self.lock,
-            on_progress: tools.on_progress,
-        };
+        let workshop = self.workshop(tools, &prepared);
         let wanted: Vec<usize> = prepared
             .images
             .iter()
@@ -442,7 +447,7 @@ fn merge_usr(image: &str, spec: &FileSpec, tree: &Tree) -> Result<Tree, Error> {
     deb::merge_usr(tree).map_err(|source| Error::Files {
         image: image.to_owned(),
         src: spec.src.clone(),
-        source: source.into(),
+        source: Box::new(source.into()),
     })
 }
 

@@ -368,9 +368,8 @@ impl LayerSpec {
     pub fn title(&self) -> String {
         let titles: Vec<_> = self.units.iter().map(|unit| unit.title.as_str()).collect();
         match titles.as_slice() {
-            [few @ ..] if few.len() <= 3 => few.join(", "),
-            [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
-            _ => String::new(),
+            [a, b, _, rest @ ..] if !rest.is_empty() => format!("{a}, {b} and {} more", rest.len() + 1),
+            few => few.join(", "),
         }
     }
 

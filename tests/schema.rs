@@ -1,5 +1,7 @@
 //! The JSON schema of images.toml: what it accepts is what the program accepts.
 
+#![allow(clippy::expect_used, reason = "a test that can not go on has failed")]
+
 use imgforge::config::Config;
 
 /// Validates a text with the schema and with the program, and asserts that both say the same.

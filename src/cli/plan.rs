@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use imgforge::Error;
 use imgforge::unit::LayerSpec;
-use imgforge::workshop::{LayerRecord, Workshop};
+use imgforge::workshop::LayerRecord;
 use imgforge_oci::Digest;
 use serde_json::json;
 
@@ -67,16 +67,8 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let planned = prepared.plan(&session.project.config)?;
-    let records = session.with_tools(|tools| {
-        let workshop = Workshop {
-            store: tools.store,
-            fetcher: tools.fetcher,
-            mirrors: &prepared.mirrors,
-            lock: &session.project.lock,
-            on_progress: tools.on_progress,
-        };
-        workshop.look_up(&planned.specs)
-    })?;
+    let records =
+        session.with_tools(|tools| session.project.workshop(tools, &prepared).look_up(&planned.specs))?;
     let fates = planned
         .specs
         .iter()

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 
 use fs_err as fs;
 use imgforge::Error;
-use imgforge::workshop::Workshop;
 use imgforge_oci::{Digest, Hasher};
 use serde_json::json;
 
@@ -14,16 +13,7 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
     let session = Session::open(global, &args.file)?;
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
-    session.with_tools(|tools| {
-        let workshop = Workshop {
-            store: tools.store,
-            fetcher: tools.fetcher,
-            mirrors: &prepared.mirrors,
-            lock: &session.project.lock,
-            on_progress: tools.on_progress,
-        };
-        workshop.fetch(&prepared.units)
-    })?;
+    session.with_tools(|tools| session.project.workshop(tools, &prepared).fetch(&prepared.units))?;
 
     let mut files: BTreeMap<String, (String, Digest)> = BTreeMap::new();
     for input in prepared.units.iter().flat_map(|unit| unit.inputs()) {
