@@ -100,11 +100,13 @@ pub fn resolve(
         .collect::<Result<Vec<Index<'_>>, _>>()
         .map_err(|error| failed(error.into()))?;
     let packages: Vec<&str> = base.packages.iter().map(String::as_str).collect();
+    // The skeleton has the merged /usr that this package's script would make, with the help of all of perl. What needs
+    // it is content with `usr-is-merged`.
     let request = archive::Request {
         packages: &packages,
         architecture: architecture.as_str(),
         recommends: false,
-        exclude: &[],
+        exclude: if packages.contains(&"usrmerge") { &[] } else { &["usrmerge"] },
     };
     let mut pinned = archive::closure(&indexes, &request).map_err(|error| failed(error.into()))?;
     // Any mirror that yields the hash will do, so where it was found is not kept.
