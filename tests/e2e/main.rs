@@ -3,6 +3,8 @@
 //! Everything here runs offline, from `vendor/`, and needs nothing but the program. What container engines make of the
 //! images is the business of `engines.sh`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as the test does")]
+
 mod crash;
 mod determinism;
 mod layers;
