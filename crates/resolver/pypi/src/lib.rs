@@ -27,4 +27,4 @@ pub use imgforge_resolver_core::{Architecture, Artifact, Libc, Location, Target}
 pub use pylock::pylock;
 pub use requirements::{Indexes, requirements_txt};
 pub use selection::{Defaults, Selection};
-pub use uv_lock::uv_lock;
+pub use uv_lock::{project_folder, uv_lock};

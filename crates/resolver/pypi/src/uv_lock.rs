@@ -15,7 +15,7 @@ use uv_configuration::{
     ExtrasSpecificationWithDefaults, InstallOptions,
 };
 use uv_distribution_types::{BuiltDist, Dist, Node, ResolvedDist};
-use uv_normalize::{DefaultExtras, DefaultGroups, ExtraName, GroupName, PackageName};
+use uv_normalize::{DEV_DEPENDENCIES, DefaultExtras, DefaultGroups, ExtraName, GroupName, PackageName};
 use uv_platform_tags::Tags;
 use uv_pypi_types::{ConflictKind, ResolverMarkerEnvironment};
 use uv_resolver::{Installable, Lock, LockError, LockParseError, Package};
@@ -29,8 +29,8 @@ use crate::target::Environment;
 /// Reads a `uv.lock` and selects what is to be installed for `target`, by name.
 ///
 /// `file` is the lock's path: messages name it, and paths in the lock are relative to its folder. `pyproject` is the text
-/// of the `pyproject.toml` of the selected project, which says what its default groups are; it matters only with
-/// [`Defaults::With`].
+/// of the `pyproject.toml` of the selected project ([`project_folder`]), which says what its default groups are; it
+/// matters only with [`Defaults::With`].
 ///
 /// # Errors
 ///
@@ -70,6 +70,27 @@ pub fn uv_lock(
         project.check_conflicts(file, &extras, &groups)?;
         project.artifacts(file, &environment, &extras, &groups)
     })
+}
+
+/// The folder of the project that [`Selection::package`] names, relative to the lock's own: a member of a workspace has a
+/// `pyproject.toml` of its own, with default groups of its own.
+///
+/// The lock's folder (an empty path) without a package, and for one that the lock does not have: [`uv_lock`] says so.
+pub fn project_folder(text: &str, package: Option<&str>) -> PathBuf {
+    let Some(package) = package.and_then(|name| PackageName::from_str(name).ok()) else {
+        return PathBuf::new();
+    };
+    let lock = toml::from_str::<toml::Table>(text).unwrap_or_default();
+    let packages = lock.get("package").and_then(toml::Value::as_array);
+    packages
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.get("name").and_then(toml::Value::as_str) == Some(package.as_str()))
+        .filter_map(|entry| entry.get("source"))
+        .find_map(|source| ["editable", "virtual", "directory"].iter().find_map(|kind| source.get(kind)))
+        .and_then(toml::Value::as_str)
+        .map(PathBuf::from)
+        .unwrap_or_default()
 }
 
 /// The folder that a lock's paths are relative to.
@@ -195,7 +216,7 @@ impl<'lock> Project<'lock> {
             Defaults::With => {
                 let defaults =
                     pyproject.map(|text| selection::default_groups(text, file)).transpose()?.flatten();
-                (false, defaults.unwrap_or_default())
+                (false, defaults.unwrap_or_else(|| DefaultGroups::List(dev())))
             }
         };
         // The default that nobody wrote down, `dev`, need not exist.
@@ -411,11 +432,9 @@ fn wheel_names(dist: &Dist) -> Vec<String> {
     }
 }
 
+/// The default groups of a project that says nothing about them. `DefaultGroups::default()` is empty.
 fn dev() -> Vec<GroupName> {
-    match DefaultGroups::default() {
-        DefaultGroups::List(names) => names,
-        DefaultGroups::All => Vec::new(),
-    }
+    vec![DEV_DEPENDENCIES.clone()]
 }
 
 /// The groups of a workspace root that is no project, which uv's `Lock` keeps to itself.
@@ -430,4 +449,69 @@ fn workspace_groups(text: &str) -> Vec<GroupName> {
         .flat_map(|groups| groups.keys())
         .filter_map(|name| GroupName::from_str(name).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use imgforge_resolver_core::{Architecture, Libc};
+
+    use super::*;
+
+    fn check(source: &str, package: Option<&str>, expect: &str) {
+        let lock = format!("version = 1\n[[package]]\nname = \"the-api\"\nsource = {source}\n");
+        assert_eq!(project_folder(&lock, package), Path::new(expect), "{source} {package:?}");
+    }
+
+    #[test]
+    fn a_member_has_its_own_folder() {
+        check("{ editable = \"packages/api\" }", Some("the-api"), "packages/api");
+        check("{ virtual = \"packages/api\" }", Some("The_API"), "packages/api");
+        check("{ directory = \"packages/api\" }", Some("the-api"), "packages/api");
+        check("{ editable = \".\" }", Some("the-api"), ".");
+        check("{ editable = \"packages/api\" }", None, "");
+        check("{ editable = \"packages/api\" }", Some("other"), "");
+        check("{ registry = \"https://example.org/simple\" }", Some("the-api"), "");
+        check("", Some("the-api"), "");
+    }
+
+    const GROUPED: &str = r#"
+version = 1
+requires-python = ">=3.11"
+
+[[package]]
+name = "app"
+version = "1.0.0"
+source = { virtual = "." }
+
+[package.dev-dependencies]
+dev = [{ name = "iniconfig" }]
+
+[[package]]
+name = "iniconfig"
+version = "2.3.1"
+source = { registry = "https://example.org/simple" }
+wheels = [{ url = "https://files.example.org/iniconfig-2.3.1-py3-none-any.whl", hash = "sha256:9121e2c1fdb355232495be3194c8dfe87ccc2d5dee45947b78e68f499790d7a7" }]
+"#;
+
+    fn check_defaults(pyproject: Option<&str>, default_groups: Defaults, expect: &[&str]) {
+        let target = Target {
+            python: "3.11".to_owned(),
+            architecture: Architecture::Amd64,
+            libc: Libc::Glibc { major: 2, minor: 36 },
+        };
+        let selection = Selection { default_groups, ..Selection::default() };
+        let artifacts = uv_lock(GROUPED, Path::new("uv.lock"), pyproject, &selection, &target).unwrap();
+        let names: Vec<&str> = artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+        assert_eq!(names, expect, "{pyproject:?} {default_groups:?}");
+    }
+
+    #[test]
+    fn dev_is_a_default_group_unless_the_project_says_otherwise() {
+        check_defaults(None, Defaults::With, &["iniconfig"]);
+        check_defaults(Some("[project]\nname = \"app\"\n"), Defaults::With, &["iniconfig"]);
+        check_defaults(Some("[tool.uv]\ndefault-groups = []\n"), Defaults::With, &[]);
+        check_defaults(Some("[tool.uv]\ndefault-groups = \"all\"\n"), Defaults::With, &["iniconfig"]);
+        check_defaults(None, Defaults::Format, &[]);
+        check_defaults(None, Defaults::Without, &[]);
+    }
 }
