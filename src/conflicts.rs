@@ -49,7 +49,6 @@ pub(crate) fn settle(
     for name in &table.environments {
         let Some(environment) = config.environments.get(name) else { continue };
         let wheels = wheels_at(layers, &environment.prefix);
-        check_files(name, &environment.prefix, workshop, layers)?;
         let found = match known(workshop, &wheels)? {
             Some(found) => found,
             None => find(name, workshop, layers, &wheels)?,
@@ -178,43 +177,54 @@ fn winners(wheels: &[Arc<Unit>], conflicts: &[Conflict]) -> Unit {
     Unit::winners(winners)
 }
 
-/// Application files must not lie on a package's files.
-fn check_files(
-    environment: &str,
-    prefix: &str,
-    workshop: &Workshop<'_>,
-    layers: &[(LayerSpec, Made)],
-) -> Result<(), Error> {
-    let below = format!("{}/", prefix.trim_start_matches('/').trim_end_matches('/'));
-    let mut files: BTreeMap<&TreePath, &Unit> = BTreeMap::new();
-    for unit in layers.iter().flat_map(|(spec, _)| &spec.units) {
-        if let Recipe::Files(tree) = &unit.recipe {
-            let inside = tree
-                .iter()
-                .filter(|(path, entry)| path.as_str().starts_with(&below) && !entry.is_directory());
-            files.extend(inside.map(|(path, _)| (path, &**unit)));
-        }
-    }
-    if files.is_empty() {
+/// Checks that application files neither cover a package's files nor stand where a folder is needed.
+///
+/// A file of the base may be covered: that is how a configuration is changed. What was found good is remembered by the
+/// layers' keys, so that a rebuild reads no listing.
+pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)]) -> Result<(), Error> {
+    let is_files = |spec: &LayerSpec| spec.rank() == Rank::Files;
+    if !layers.iter().any(|(spec, _)| is_files(spec)) {
         return Ok(());
     }
-    let of_environments = |spec: &LayerSpec| matches!(spec.rank(), Rank::Packages | Rank::Environment);
-    for (_, made) in layers.iter().filter(|(spec, _)| of_environments(spec)) {
+    let keys: Vec<_> = layers.iter().map(|(spec, _)| spec.key.as_str()).collect();
+    let key = Digest::of(keys.join("\n").as_bytes()).hex();
+    if workshop.store.record::<bool>(GOOD_FILES, &key)? == Some(true) {
+        return Ok(());
+    }
+    let mut below: BTreeMap<TreePath, (Rank, String, bool)> = BTreeMap::new();
+    for (spec, made) in layers.iter().filter(|(spec, _)| spec.rank() < Rank::Files) {
         for (title, entries) in workshop.listing(&made.record)?.units {
             for entry in entries {
-                if let Some(unit) = files.get(&entry.path) {
-                    return Err(Error::Conflict {
-                        environment: environment.to_owned(),
-                        path: entry.path,
-                        first: title,
-                        second: unit.title.clone(),
-                    });
-                }
+                let folder = entry.what == What::Folder;
+                below.insert(entry.path, (spec.rank(), title.clone(), folder));
             }
         }
     }
+    for unit in layers.iter().flat_map(|(spec, _)| &spec.units) {
+        let Recipe::Files(tree) = &unit.recipe else { continue };
+        for (path, entry) in tree.iter() {
+            let covered = |path: &TreePath, second: &TreePath| {
+                let (_, title, _) = below.get(path)?;
+                let (path, first) = (second.clone(), title.clone());
+                Some(Error::Covered { path, first, second: unit.title.clone() })
+            };
+            let error = match below.get(path) {
+                Some((_, _, folder)) if *folder != entry.is_directory() => covered(path, path),
+                Some((Rank::Packages | Rank::Environment, _, false)) => covered(path, path),
+                _ => None,
+            };
+            let stump = path.ancestors().find(|above| matches!(below.get(above), Some((_, _, false))));
+            if let Some(error) = error.or_else(|| covered(&stump?, path)) {
+                return Err(error);
+            }
+        }
+    }
+    workshop.store.put_record(GOOD_FILES, &key, &true, &[])?;
     Ok(())
 }
+
+/// The bucket of layers whose application files were found good.
+const GOOD_FILES: &str = "files/1";
 
 fn tree_path(path: &str) -> Result<TreePath, Error> {
     TreePath::new(path).map_err(|source| Error::Tree { what: "a disputed path".to_owned(), source })

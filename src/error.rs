@@ -144,6 +144,26 @@ pub enum Error {
         /// The package with the later name.
         second: String,
     },
+    /// Application files lie where they would hide what is below them.
+    #[error("{second}: {path} is in {first}")]
+    Covered {
+        /// The path.
+        path: TreePath,
+        /// What has it, or a file where a folder is needed.
+        first: String,
+        /// The files of images.toml.
+        second: String,
+    },
+    /// A path that leads through a link of a Debian root filesystem.
+    #[error("[image.{image}]: {path} lies behind a link: in a Debian root filesystem it is {behind}")]
+    BehindLink {
+        /// The image's name.
+        image: String,
+        /// An environment's prefix or a user's home.
+        path: String,
+        /// Where it leads.
+        behind: String,
+    },
     /// An image has too many layers.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
@@ -186,6 +206,10 @@ impl Error {
             Self::Conflict { environment, .. } => Some(format!(
                 "drop one of the packages from the lock, or remove `on-conflict = \"error\"` from [env.{environment}]"
             )),
+            Self::Covered { .. } => {
+                Some("choose another `dest`, or leave the file out with `exclude`".to_owned())
+            }
+            Self::BehindLink { behind, .. } => Some(format!("write {behind} in images.toml")),
             Self::OverBudget(_) => Some("raise `layer-budget` in [settings] (127 at most)".to_owned()),
             Self::NotReproduced { .. } => Some(
                 "this is a bug of imgforge, or the store was tampered with: run `imgforge verify --store-blobs`, and report it"

@@ -31,10 +31,10 @@ pub enum Rank {
     Environment,
     /// Packages of environments.
     Packages,
-    /// Users and groups.
-    Users,
     /// Application files.
     Files,
+    /// Users and groups; above the files, so that a user's home keeps its owner and mode when files lie in it.
+    Users,
 }
 
 impl Rank {

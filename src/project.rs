@@ -13,11 +13,11 @@ use fs_err as fs;
 use globset::Glob;
 use imgforge_layer::{Codec, Tree, deb};
 use imgforge_oci::{Image, Index, Platform};
-use imgforge_resolver::Architecture;
 use imgforge_resolver::debian::PinnedPackage;
+use imgforge_resolver::{Architecture, LockKind};
 use imgforge_store::Store;
 
-use crate::config::{Base, Compression, Config, FileSpec};
+use crate::config::{Base, Compression, Config, Environment, FileSpec, Image as ImageTable};
 use crate::conflicts::{self, Conflict};
 use crate::debian::{self, Host};
 use crate::environments::{self, Selected};
@@ -209,6 +209,7 @@ impl Project {
                 let base = bases.get(&table.base).cloned().unwrap_or_default();
                 let mut own = Vec::new();
                 if !base.is_empty() {
+                    self.check_links(name, table)?;
                     own.push(units.add(Unit::skeleton(architecture)));
                     own.extend(base.iter().map(|package| units.add(Unit::debian(package.clone()))));
                     own.push(units.add(Unit::debian_glue(Arc::clone(&base))));
@@ -233,12 +234,11 @@ impl Project {
                     own.push(units.add(Unit::users(Arc::clone(&base), table.users.clone())));
                 }
                 for (number, spec) in table.files.iter().enumerate() {
-                    let tree = imgforge_layer::files(&self.folder.join(&spec.src), &spec.dest, &spec.exclude)
-                        .map_err(|source| Error::Files {
-                            image: name.clone(),
-                            src: spec.src.clone(),
-                            source: Box::new(source),
-                        })?;
+                    let source = self.folder.join(&spec.src);
+                    let exclude = [self.own_files(&source), spec.exclude.clone()].concat();
+                    let tree = imgforge_layer::files(&source, &spec.dest, &exclude).map_err(|source| {
+                        Error::Files { image: name.clone(), src: spec.src.clone(), source: Box::new(source) }
+                    })?;
                     let tree = if base.is_empty() { tree } else { merge_usr(name, spec, &tree)? };
                     own.push(units.add(Unit::files(number, &spec.dest, tree)));
                 }
@@ -246,10 +246,7 @@ impl Project {
             }
         }
         images.sort_by(|a, b| (&a.name, &a.platform).cmp(&(&b.name, &b.platform)));
-        let current = |base: &String| self.config.bases.contains_key(base);
-        lock.debian.retain(|(base, _), _| current(base));
-        lock.environments.retain(|(name, _), _| self.config.environments.contains_key(name));
-        lock.images.retain(|(name, _), _| self.config.images.contains_key(name));
+        self.drop_unused_pins(lock)?;
         Ok(Prepared { units: units.all, images, mirrors })
     }
 
@@ -304,6 +301,7 @@ impl Project {
             let mut layers: Vec<(LayerSpec, Made)> =
                 layers.iter().filter_map(|layer| made.get(layer).cloned()).collect();
             let Some(table) = self.config.images.get(&prepared_image.name) else { continue };
+            conflicts::check_files(&workshop, &layers)?;
             let conflicts = conflicts::settle(&self.config, table, &workshop, &mut layers)?;
             let described: Vec<_> = layers.iter().map(|(spec, made)| (spec, &made.record)).collect();
             let image = image::assemble(&self.config, table, &prepared_image.platform, &described)?;
@@ -330,6 +328,47 @@ impl Project {
     pub fn reference(&self, image: &str) -> String {
         let tag = self.config.images.get(image).and_then(|image| image.tag.as_deref()).unwrap_or("latest");
         format!("{image}:{tag}")
+    }
+
+    /// Takes out of a lock what this images.toml has no use for.
+    fn drop_unused_pins(&self, lock: &mut ImagesLock) -> Result<(), Error> {
+        let platforms = self.platforms();
+        let architectures = platforms.iter().map(architecture).collect::<Result<Vec<_>, _>>()?;
+        let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        let pinned = |name: &String| {
+            let environment = self.config.environments.get(name);
+            environment.is_some_and(|environment| lock_kind(environment) == Some(LockKind::Requirements))
+        };
+        lock.debian.retain(|(base, architecture), _| {
+            let debian = matches!(self.config.bases.get(base), Some(Base::Debian(_)));
+            debian && architectures.contains(architecture)
+        });
+        lock.environments.retain(|(name, platform), _| pinned(name) && platforms.contains(platform));
+        lock.images.retain(|(name, platform), _| {
+            self.config.images.contains_key(name) && platforms.contains(platform)
+        });
+        Ok(())
+    }
+
+    /// Refuses prefixes and homes whose layers would put a folder in the place of a link of the root filesystem.
+    fn check_links(&self, name: &str, table: &ImageTable) -> Result<(), Error> {
+        let prefixes = table.environments.iter().filter_map(|name| self.config.environments.get(name));
+        let homes = table.users.iter().filter_map(|user| user.home.as_ref());
+        for path in prefixes.map(|environment| &environment.prefix).chain(homes) {
+            if let Some(behind) = deb::behind_link(path) {
+                return Err(Error::BehindLink { image: name.to_owned(), path: path.clone(), behind });
+            }
+        }
+        Ok(())
+    }
+
+    /// What `files` never takes: images.lock and the default output, which a build writes itself.
+    fn own_files(&self, source: &Path) -> Vec<String> {
+        let same = fs::canonicalize(source).ok().zip(fs::canonicalize(&self.folder).ok());
+        match same {
+            Some((source, folder)) if source == folder => vec!["/images.lock".to_owned(), "/dist".to_owned()],
+            _ => Vec::new(),
+        }
     }
 
     /// The pinned packages of each base, resolved where there are none or they are out of date.
@@ -449,6 +488,12 @@ fn merge_usr(image: &str, spec: &FileSpec, tree: &Tree) -> Result<Tree, Error> {
         src: spec.src.clone(),
         source: Box::new(source.into()),
     })
+}
+
+/// The format of an environment's lock, if its name or its table tells.
+fn lock_kind(environment: &Environment) -> Option<LockKind> {
+    let name = environment.lock.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    environment.kind.as_deref().and_then(LockKind::from_name).or_else(|| LockKind::from_file_name(name).ok())
 }
 
 /// The resolver's word for a platform's CPU.

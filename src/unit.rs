@@ -322,8 +322,8 @@ impl Input {
         let sources = match &self.place {
             Place::Url(url) => vec![fetch::Source::Url(url.clone())],
             Place::Path(path) => vec![fetch::Source::Path(path.clone())],
-            Place::Mirror(path) => mirrors
-                .iter()
+            Place::Mirror(path) => nearest_first(mirrors, path)
+                .into_iter()
                 .map(|mirror| fetch::Source::Url(format!("{}/{path}", mirror.trim_end_matches('/'))))
                 .collect(),
         };
@@ -338,6 +338,14 @@ impl Input {
             sources,
         })
     }
+}
+
+/// The mirrors, those of the security archive first for its own paths: asking the other ones is in vain.
+fn nearest_first<'m>(mirrors: &'m [String], path: &str) -> Vec<&'m String> {
+    let mut mirrors: Vec<&String> = mirrors.iter().collect();
+    let security = |mirror: &String| mirror.trim_end_matches('/').ends_with("-security");
+    mirrors.sort_by_key(|mirror| security(mirror) != path.starts_with("pool/updates/"));
+    mirrors
 }
 
 /// A layer that is to be there: its units, how it is stored, and the key that follows from both.

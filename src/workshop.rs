@@ -160,12 +160,7 @@ impl Workshop<'_> {
         let mut writer = self.store.writer()?;
         let written = write_layer(tree, spec.codec, spec.epoch, &mut writer)
             .map_err(|source| Error::Layer { layer: spec.title(), source })?;
-        if let Some(before) = self.lock.layer(&spec.key)
-            && before.digest != written.digest
-        {
-            let layer = spec.title();
-            return Err(Error::NotReproduced { layer, locked: before.digest, made: written.digest });
-        }
+        self.check_against_lock(spec, written.digest)?;
         writer.commit(written.digest, written.size)?;
         let record = LayerRecord {
             digest: written.digest,
@@ -180,7 +175,21 @@ impl Workshop<'_> {
     }
 
     fn record(&self, spec: &LayerSpec) -> Result<Option<LayerRecord>, Error> {
-        Ok(self.store.record(&bucket(), &spec.key)?)
+        let record: Option<LayerRecord> = self.store.record(&bucket(), &spec.key)?;
+        if let Some(record) = &record {
+            self.check_against_lock(spec, record.digest)?;
+        }
+        Ok(record)
+    }
+
+    /// A layer must be what images.lock says, whether it was just made or made long ago.
+    fn check_against_lock(&self, spec: &LayerSpec, made: Digest) -> Result<(), Error> {
+        match self.lock.layer(&spec.key) {
+            Some(before) if before.digest != made => {
+                Err(Error::NotReproduced { layer: spec.title(), locked: before.digest, made })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn requests<'u>(&self, units: impl Iterator<Item = &'u Arc<Unit>>) -> Result<Vec<Request>, Error> {

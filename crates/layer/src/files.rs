@@ -34,9 +34,14 @@ pub fn files(source: &Path, destination: &str, exclude: &[String]) -> Result<Tre
         tree.insert(TreePath::new(&path)?, file(source)?)?;
         return Ok(tree);
     }
+    if !metadata.is_dir() {
+        return Err(FilesError::Special { path: source.to_owned() });
+    }
     let root = destination.trim_end_matches('/');
     if !root.is_empty() {
-        tree.insert(TreePath::new(root)?, Entry::directory(0o755))?;
+        let path = TreePath::new(root)?;
+        let entry = Entry::implied(&path);
+        tree.insert(path, entry)?;
     }
     for found in walk(source, exclude)? {
         let found = found.map_err(|error| FilesError::Walk { path: source.to_owned(), source: error })?;
@@ -47,7 +52,9 @@ pub fn files(source: &Path, destination: &str, exclude: &[String]) -> Result<Tre
         if relative.is_empty() {
             continue;
         }
-        tree.insert(TreePath::new(&format!("{root}/{relative}"))?, entry(found.path())?)?;
+        let path = TreePath::new(&format!("{root}/{relative}"))?;
+        let entry = entry(found.path(), &path)?;
+        tree.insert(path, entry)?;
     }
     Ok(tree)
 }
@@ -109,10 +116,10 @@ fn walk(source: &Path, exclude: &[String]) -> Result<ignore::Walk, FilesError> {
     Ok(WalkBuilder::new(source).standard_filters(false).follow_links(false).filter_entry(keep).build())
 }
 
-fn entry(path: &Path) -> Result<Entry, FilesError> {
+fn entry(path: &Path, destination: &TreePath) -> Result<Entry, FilesError> {
     let kind = fs::symlink_metadata(path).map_err(FilesError::Read)?.file_type();
     if kind.is_dir() {
-        Ok(Entry::directory(0o755))
+        Ok(Entry::implied(destination))
     } else if kind.is_symlink() {
         let target = fs::read_link(path).map_err(FilesError::Read)?;
         let target = target.to_str().ok_or_else(|| FilesError::NotUtf8 { path: path.to_owned() })?;

@@ -51,13 +51,34 @@ impl Source {
         &self.path
     }
 
+    /// Reads `len` bytes from `offset`, without filling a buffer with zeros first.
+    ///
+    /// # Errors
+    /// As for [`read_exact_at`](Self::read_exact_at).
+    pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            // A vector may have more room than was asked for; it is cut off below.
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(self.error(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.error(error.into())),
+            }
+        }
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] when the file ends before; the system's error otherwise. Both name the path.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file
-            .read_exact_at(buffer, offset)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display())))
+        self.file.read_exact_at(buffer, offset).map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 }

@@ -369,12 +369,15 @@ impl Entry {
     ///
     /// A layer repeats the folders above what it holds, and an entry of a later layer replaces an earlier one's mode. So
     /// the few folders that every distribution gives another mode get that mode here.
-    fn implied(path: &TreePath) -> Self {
-        Self::directory(match path.as_str() {
-            "tmp" | "var/tmp" => 0o1777,
-            "root" => 0o700,
-            _ => 0o755,
-        })
+    pub(crate) fn implied(path: &TreePath) -> Self {
+        let (mode, gid) = match path.as_str() {
+            "tmp" | "var/tmp" => (0o1777, 0),
+            "root" => (0o700, 0),
+            // Debian's group `staff`.
+            "var/local" => (0o2775, 50),
+            _ => (0o755, 0),
+        };
+        Self { gid, ..Self::directory(mode) }
     }
 
     /// Whether installing one over the other changes nothing that a program would see.

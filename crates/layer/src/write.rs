@@ -262,9 +262,9 @@ impl Writer<'_> {
         };
         let mut crc = crc32fast::Hasher::new();
         if zip.len <= WHOLE_MAX && zip.compressed_len <= WHOLE_MAX {
-            let mut stream = vec![0; zip.compressed_len as usize];
-            zip.source
-                .read_exact_at(&mut stream, zip.offset)
+            let stream = zip
+                .source
+                .read(zip.offset, zip.compressed_len as usize)
                 .map_err(|source| WriteError::Read { path: zip.path.clone(), source })?;
             let inflater = match &mut self.whole {
                 Some(inflater) => inflater,
@@ -381,9 +381,8 @@ fn pieces(
 ) -> Result<(), WriteError> {
     let mut at = 0;
     while at < len {
-        let mut piece = vec![0; (len - at).min(PIECE as u64) as usize];
-        source
-            .read_exact_at(&mut piece, offset + at)
+        let piece = source
+            .read(offset + at, (len - at).min(PIECE as u64) as usize)
             .map_err(|source| WriteError::Read { path: path.clone(), source })?;
         at += piece.len() as u64;
         each(piece, at == len)?;

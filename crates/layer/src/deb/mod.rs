@@ -185,6 +185,13 @@ pub fn merge_usr(tree: &Tree) -> Result<Tree, TreeError> {
     Ok(moved)
 }
 
+/// Where an absolute path really is in a Debian root filesystem, if one of the skeleton's links is on its way.
+pub fn behind_link(path: &str) -> Option<String> {
+    let relative = path.strip_prefix('/')?;
+    let moved = merged(relative);
+    (moved != relative).then(|| format!("/{moved}"))
+}
+
 /// The folders that were merged into others, and where their content goes: `/usr` (Debian 12 and later), and what moved
 /// to `/run` long before but is still in `base-files`, whose script moves it.
 pub(crate) const MERGED: [(&str, &str); 9] = [

@@ -593,10 +593,8 @@ fn pieces(source: &Source, entry: &zip::Entry, each: &mut dyn FnMut(&[u8]) -> bo
         each(piece)
     };
     let read = |at: u64, len: usize| {
-        let mut piece = vec![0; len];
         source
-            .read_exact_at(&mut piece, entry.data_offset + at)
-            .map(|()| piece)
+            .read(entry.data_offset + at, len)
             .map_err(|source| Problem::Read { name: entry.name.clone(), source })
     };
     let mut stream = StreamInflater::new(entry.size);
