@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use imgforge_oci::{ImageConfig, Platform};
 use imgforge_resolver::LockKind;
 
 use super::image::ImageTable;
@@ -33,6 +34,9 @@ pub enum ConfigError {
         /// What is wrong.
         problem: String,
     },
+    /// Nothing to build.
+    #[error("[image]: there is no image")]
+    NoImage,
     /// A name that is nowhere defined.
     #[error("[{table}]: there is no [{kind}.{name}]")]
     Unknown {
@@ -57,6 +61,7 @@ impl ConfigError {
             Self::Version { .. } => {
                 Some("set `version = 1`, or use an imgforge that reads the file's".to_owned())
             }
+            Self::NoImage => Some("add a table `[image.NAME]` with the name of a `base`".to_owned()),
             _ => None,
         }
     }
@@ -75,6 +80,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     if settings.source_date_epoch >= 1 << 33 {
         return Err(table("settings", "source-date-epoch is in seconds and below 8589934592"));
     }
+    check_platforms(&settings.platforms)?;
     let bases = file
         .base
         .into_iter()
@@ -83,12 +89,28 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     for (name, environment) in &file.env {
         check_environment(&format!("env.{name}"), environment)?;
     }
+    if file.image.is_empty() {
+        return Err(ConfigError::NoImage);
+    }
     let images = images(file.image)?;
     let config = Config { settings, bases, environments: file.env, images };
     for (name, image) in &config.images {
         check_image(&config, &format!("image.{name}"), name, image)?;
     }
     Ok(config)
+}
+
+fn check_platforms(platforms: &[Platform]) -> Result<(), ConfigError> {
+    for (at, platform) in platforms.iter().enumerate() {
+        if !["linux/amd64", "linux/arm64"].contains(&platform.to_string().as_str()) {
+            let problem = format!("platforms: `{platform}` is neither `linux/amd64` nor `linux/arm64`");
+            return Err(table("settings", problem));
+        }
+        if platforms.iter().take(at).any(|other| other == platform) {
+            return Err(table("settings", format!("platforms: `{platform}` is there twice")));
+        }
+    }
+    Ok(())
 }
 
 fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
@@ -131,6 +153,27 @@ fn check_environment(name: &str, environment: &Environment) -> Result<(), Config
         && LockKind::from_name(kind).is_none()
     {
         return Err(table(name, format!("kind = \"{kind}\" is none of `uv`, `pylock`, `requirements`")));
+    }
+    let file = environment.lock.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+    let kind = match &environment.kind {
+        Some(kind) => LockKind::from_name(kind),
+        None => LockKind::from_file_name(file).ok(),
+    };
+    let of_projects = [
+        ("extras", !environment.extras.is_empty()),
+        ("groups", !environment.groups.is_empty()),
+        ("package", environment.package.is_some()),
+        ("default-groups", environment.default_groups),
+    ];
+    if kind == Some(LockKind::Requirements)
+        && let Some((key, _)) = of_projects.iter().find(|(_, set)| *set)
+    {
+        return Err(table(
+            name,
+            format!(
+                "`{key}` means nothing with a requirements.txt, which is installed as a whole: choose when it is written"
+            ),
+        ));
     }
     if !absolute(&environment.prefix) {
         return Err(table(name, "prefix is an absolute path without `.` or `..`, such as `/opt/venv`"));
@@ -223,23 +266,7 @@ fn check_image(config: &Config, name: &str, own: &str, image: &Image) -> Result<
             return Err(unknown(name, "env", environment, config.environments.keys()));
         }
     }
-    let mut prefixes: Vec<&str> = image
-        .environments
-        .iter()
-        .filter_map(|environment| config.environments.get(environment))
-        .map(|environment| environment.prefix.trim_end_matches('/'))
-        .collect();
-    prefixes.sort_unstable();
-    for pair in prefixes.windows(2) {
-        if let [a, b] = pair
-            && (a == b || b.starts_with(&format!("{a}/")))
-        {
-            return Err(table(
-                name,
-                format!("two environments at {a} and {b}: each needs a prefix of its own"),
-            ));
-        }
-    }
+    check_prefixes(config, name, image)?;
     for file in &image.files {
         if !(absolute(&file.dest) || file.dest == "/" || absolute(file.dest.trim_end_matches('/'))) {
             return Err(table(
@@ -256,7 +283,88 @@ fn check_image(config: &Config, name: &str, own: &str, image: &Image) -> Result<
     if image.workdir.as_deref().is_some_and(|path| path != "/" && !absolute(path)) {
         return Err(table(name, "workdir is an absolute path"));
     }
-    check_users(name, image)
+    check_users(name, image)?;
+    check_execution(name, image)?;
+    check_user_is_there(config, name, image)
+}
+
+/// Compares all pairs: sorted as text, `/v-2` stands between `/v` and `/v/w`.
+fn check_prefixes(config: &Config, name: &str, image: &Image) -> Result<(), ConfigError> {
+    let mut prefixes: Vec<Vec<&str>> = image
+        .environments
+        .iter()
+        .filter_map(|environment| config.environments.get(environment))
+        .map(|environment| environment.prefix.split('/').collect())
+        .collect();
+    prefixes.sort_unstable();
+    for (at, b) in prefixes.iter().enumerate() {
+        if let Some(a) = prefixes.iter().take(at).find(|a| b.starts_with(a)) {
+            let (a, b) = (a.join("/"), b.join("/"));
+            return Err(table(
+                name,
+                format!("two environments at {a} and {b}: each needs a prefix of its own"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What an image config can't hold is known without layers, so it is said before any is made.
+fn check_execution(name: &str, image: &Image) -> Result<(), ConfigError> {
+    let config = ImageConfig {
+        env: image.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        entrypoint: image.entrypoint.clone(),
+        cmd: image.cmd.clone(),
+        user: image.user.clone(),
+        workdir: image.workdir.clone(),
+        labels: image.labels.clone(),
+        exposed_ports: image.expose.iter().cloned().collect(),
+        volumes: image.volumes.iter().cloned().collect(),
+        stop_signal: image.stop_signal.clone(),
+        // The grammar is the same on all of them.
+        ..ImageConfig::new(Platform::host())
+    };
+    config.check().map_err(|error| match error {
+        imgforge_oci::Error::Config { field, value, expected } => {
+            let key = match field {
+                "Env" => "env",
+                "User" => "user",
+                "WorkingDir" => "workdir",
+                "StopSignal" => "stop-signal",
+                "Volumes" => "volumes",
+                "ExposedPorts" => "expose",
+                "Labels" => "labels",
+                "Entrypoint or Cmd" => "entrypoint or cmd",
+                other => other,
+            };
+            table(name, format!("{key} has `{}`: {expected}", value.escape_default()))
+        }
+        other => table(name, other.to_string()),
+    })
+}
+
+/// A base of packages may have any user, an empty one has those that the table or its files bring.
+fn check_user_is_there(config: &Config, name: &str, image: &Image) -> Result<(), ConfigError> {
+    let own_files =
+        image.files.iter().any(|file| ["", "/etc", "/etc/passwd"].contains(&file.dest.trim_end_matches('/')));
+    if own_files || config.bases.get(&image.base) != Some(&Base::Scratch) {
+        return Ok(());
+    }
+    let missing = image
+        .user
+        .iter()
+        .flat_map(|user| user.split(':'))
+        .find(|part| part.parse::<u32>().is_err() && !image.users.iter().any(|user| user.name == *part));
+    match missing {
+        Some(missing) => Err(table(
+            name,
+            format!(
+                "user: `{missing}` is not in `users`, and [base.{}] is empty: add it, or write a number",
+                image.base
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn check_users(name: &str, image: &Image) -> Result<(), ConfigError> {
@@ -392,6 +500,100 @@ mod tests {
         check_after(
             "envs = [\"a\", \"c\"]\n[env.a]\nlock = \"uv.lock\"\nprefix = \"/v\"\n[env.c]\nlock = \"uv.lock\"\nprefix = \"/v/w\"",
             "[image.i]: two environments at /v and /v/w: each needs a prefix of its own",
+        );
+    }
+
+    #[test]
+    fn prefixes_are_apart() {
+        let three = |a: &str, b: &str, c: &str| {
+            let table = |name: &str, prefix: &str| {
+                format!("[env.{name}]\nlock = \"uv.lock\"\nprefix = \"{prefix}\"\n")
+            };
+            format!("envs = [\"a\", \"b\", \"c\"]\n{}{}{}", table("a", a), table("b", b), table("c", c))
+        };
+        check_after(&three("/v", "/v-2", "/vw"), "");
+        check_after(
+            &three("/v/w", "/v-2", "/v"),
+            "[image.i]: two environments at /v and /v/w: each needs a prefix of its own",
+        );
+        check_after(
+            &three("/v", "/w", "/v"),
+            "[image.i]: two environments at /v and /v: each needs a prefix of its own",
+        );
+    }
+
+    #[test]
+    fn what_requirements_do_not_have() {
+        let env = |key: &str| format!("[env.r]\nlock = \"requirements.txt\"\nprefix = \"/v\"\n{key}");
+        let said = |key: &str| {
+            format!(
+                "[env.r]: `{key}` means nothing with a requirements.txt, which is installed as a whole: \
+                 choose when it is written"
+            )
+        };
+        check_after(&env(""), "");
+        check_after(&env("extras = [\"x\"]"), &said("extras"));
+        check_after(&env("groups = [\"x\"]"), &said("groups"));
+        check_after(&env("package = \"x\""), &said("package"));
+        check_after(&env("default-groups = true"), &said("default-groups"));
+        check_after(&env("kind = \"uv\"\nextras = [\"x\"]"), "");
+    }
+
+    #[test]
+    fn what_an_image_config_cannot_hold() {
+        check_after("expose = [\"8080\", \"53/udp\", \"9/sctp\"]", "");
+        let port = "expected a port from 1 to 65535 and a protocol, as in `8080/tcp`";
+        check_after("expose = [\"http\"]", &format!("[image.i]: expose has `http`: {port}"));
+        check_after("expose = [\"80/icmp\"]", &format!("[image.i]: expose has `80/icmp`: {port}"));
+        check_after(
+            "env = { \"A=B\" = \"1\" }",
+            "[image.i]: env has `A=B=1`: expected NAME=VALUE, without NUL and without `=` in the name",
+        );
+        check_after(
+            "stop-signal = \"TERM\"",
+            "[image.i]: stop-signal has `TERM`: expected a name such as SIGTERM or SIGRTMIN+3, or a number",
+        );
+        check_after("labels = { \"\" = \"x\" }", "[image.i]: labels has ``: a label needs a name");
+        check_after(
+            "user = \"a b\"",
+            "[image.i]: user has `a b`: expected `user`, `uid`, `user:group` or `uid:gid`",
+        );
+        check_after(
+            "cmd = [\"a\\u0000\"]",
+            "[image.i]: entrypoint or cmd has `a\\u{0}`: an argument cannot hold a NUL",
+        );
+    }
+
+    #[test]
+    fn users_of_an_empty_base() {
+        let missing = |user: &str| {
+            format!(
+                "[image.i]: user: `{user}` is not in `users`, and [base.b] is empty: add it, or write a number"
+            )
+        };
+        check_after("user = \"app\"", &missing("app"));
+        check_after("user = \"7:app\"", &missing("app"));
+        check_after("user = \"7:7\"", "");
+        check_after("user = \"app\"\nusers = [{ name = \"app\", uid = 7 }]", "");
+        check_after("user = \"app\"\nfiles = [{ src = \"e\", dest = \"/etc/\" }]", "");
+    }
+
+    #[test]
+    fn what_is_built() {
+        check(
+            "version = 1",
+            "[image]: there is no image (add a table `[image.NAME]` with the name of a `base`)",
+        );
+        let platforms =
+            |list: &str| GOOD.replace("[base.b]", &format!("[settings]\nplatforms = {list}\n[base.b]"));
+        check(&platforms("[\"linux/amd64\", \"linux/arm64\"]"), "");
+        check(
+            &platforms("[\"linux/arm64\", \"linux/amd64\", \"linux/arm64\"]"),
+            "[settings]: platforms: `linux/arm64` is there twice",
+        );
+        check(
+            &platforms("[\"linux/riscv64\"]"),
+            "[settings]: platforms: `linux/riscv64` is neither `linux/amd64` nor `linux/arm64`",
         );
     }
 

@@ -52,6 +52,14 @@ impl ImageConfig {
         }
     }
 
+    /// Says whether this can become an image's config, for those who read it long before they have layers.
+    ///
+    /// # Errors
+    /// [`Error::Config`], as [`Image::assemble`](crate::Image::assemble) would.
+    pub fn check(&self) -> Result<(), Error> {
+        self.to_spec().map(drop)
+    }
+
     /// The execution parameters, checked.
     pub(crate) fn to_spec(&self) -> Result<spec::Config, Error> {
         let mut config = spec::Config::default();
