@@ -10,24 +10,7 @@ cd "$(dirname "$0")/../.."
 imgforge=$(realpath "${1:?usage: large.sh IMGFORGE}")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-mkdir "$scratch/torch"
-cp crates/resolver/pypi/tests/locks/torch/{uv.lock,pyproject.toml} "$scratch/torch/"
-cat > "$scratch/images.toml" <<'END'
-version = 1
-[settings]
-platforms = ["linux/amd64"]
-[base.empty]
-scratch = true
-[env.train]
-lock = "torch/uv.lock"
-prefix = "/opt/venv"
-python = "3.11"
-interpreter = "/usr/bin/python3.11"
-glibc = "2.36"
-[image.train]
-base = "empty"
-envs = ["train"]
-END
+cp -r benches/torch/{images.toml,uv.lock,pyproject.toml,app} "$scratch/"
 cd "$scratch"
 export IMGFORGE_STORE=$scratch/store
 
