@@ -10,6 +10,8 @@
 //!                            the stamp's own mtime is when the blob was last used
 //!   layers/<format>/<key>    records: JSON, with the blobs that each needs; its mtime is its last use
 //!   artifacts/<key>          likewise; any other folder of records may be added the same way
+//!   indexes/                 lists of packages that the resolver has read: its own cache, which is neither checked
+//!                            nor collected here, and may be deleted while no build runs
 //!   locks/gate               held for microseconds: shared by a lookup or a commit, exclusive by a removal
 //!   locks/lease-…            one per running build, locked for as long as that runs
 //!   locks/work-…             one per piece of work under way, locked by whoever does it
@@ -73,8 +75,8 @@ use error::At as _;
 /// The version of the layout above. A store of another version is refused, not converted: it is a cache.
 const VERSION: &str = "1";
 
-/// What [`Store::open`] itself puts into the folder, and which no bucket of records may be called.
-const RESERVED: [&str; 6] = ["version", "CACHEDIR.TAG", "blobs", "stamps", "locks", "tmp"];
+/// What is in the folder beside records, and which no bucket of them may be called.
+const RESERVED: [&str; 7] = ["version", "CACHEDIR.TAG", "blobs", "stamps", "indexes", "locks", "tmp"];
 
 /// An open store. Clones share it; threads may use one at the same time.
 #[derive(Clone, Debug)]

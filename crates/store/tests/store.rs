@@ -487,3 +487,16 @@ fn refuses_what_is_no_store_of_ours() {
     assert!(matches!(Store::open(file.path()), Err(StoreError::Io { .. })));
     assert!(matches!(Store::open("/proc/imgforge"), Err(StoreError::Io { .. } | StoreError::Denied { .. })));
 }
+
+#[test]
+fn the_resolvers_indexes_are_no_records() {
+    let (_dir, store) = store();
+    let index = store.root().join("indexes/debian/Packages");
+    fs::create_dir_all(index.parent().unwrap()).unwrap();
+    fs::write(&index, "Package: less\n").unwrap();
+    assert_eq!(store.verify(&|_| {}).unwrap(), []);
+    let policy = GcPolicy { max_age: Some(Duration::ZERO), max_size: Some(0), ..GcPolicy::default() };
+    assert_eq!(store.gc(&policy, SystemTime::now() + HOUR).unwrap(), GcReport::default());
+    assert_eq!(fs::read_to_string(&index).unwrap(), "Package: less\n");
+    assert!(matches!(store.put_record("indexes", "a", &1, &[]), Err(StoreError::Name { .. })));
+}
