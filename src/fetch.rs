@@ -14,6 +14,11 @@
 //! Interrupted downloads stay in the store ([`imgforge_store::Partial`]) and are resumed by range requests, within a
 //! run and between runs. Two processes that want the same blob fetch it once: the second waits for the partial.
 //!
+//! Whoever shares a flag with [`Fetcher::fetch_all_until`]`(&self, stop: &AtomicBool, store, requests, on_event)` can
+//! stop it: when layers are made beside the transfers and one fails, no more bytes are waited for. It stops between two
+//! reads and keeps what came. What is not cut short is the wait for a silent host, which its patience ends, and the
+//! wait for another process's download.
+//!
 //! Connections are blocking, on a small pool of threads: the parallelism needed is a dozen transfers, which are bound
 //! by the network. The reading of the environment is left to the caller (credentials are given as values), except for what
 //! the TLS and HTTP libraries read themselves: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, and
@@ -198,17 +203,30 @@ impl Fetcher {
         requests: &[Request],
         on_event: OnEvent<'_>,
     ) -> Result<(), FetchError> {
+        self.fetch_all_until(&AtomicBool::new(false), store, requests, on_event)
+    }
+
+    /// Fetches as [`fetch_all`](Self::fetch_all) does, until all is there or somebody sets `stop`. A failure sets it
+    /// too, for whoever else looks at it.
+    ///
+    /// # Errors
+    /// The failure of the first request, in their order, that failed; [`FetchError::Stopped`] when none did, and some
+    /// were left.
+    pub fn fetch_all_until(
+        &self,
+        stop: &AtomicBool,
+        store: &Store,
+        requests: &[Request],
+        on_event: OnEvent<'_>,
+    ) -> Result<(), FetchError> {
         let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
         let failures = Mutex::new(Vec::new());
         let work = || {
             while let Some((index, request)) = take(&next, requests) {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                if let Err(error) = self.fetch_unless(&stop, store, request, on_event) {
+                if let Err(error) = self.fetch_unless(stop, store, request, on_event) {
                     stop.store(true, Ordering::Relaxed);
                     failures.lock().unwrap_or_else(|error| error.into_inner()).push((index, error));
+                    return;
                 }
             }
         };
@@ -262,6 +280,10 @@ impl Fetcher {
         request: &Request,
         on_event: OnEvent<'_>,
     ) -> Result<(), FetchError> {
+        let stopped = || Err(FetchError::Stopped { title: request.title.clone() });
+        if stop.load(Ordering::Relaxed) {
+            return stopped();
+        }
         let partial = store.partial(&request.digest, || on_event(request, Event::Waiting))?;
         let Some(mut partial) = partial else {
             on_event(request, Event::Finished);
@@ -271,11 +293,12 @@ impl Fetcher {
         let mut attempts = Vec::new();
         for place in self.places(request) {
             if stop.load(Ordering::Relaxed) {
-                return Err(FetchError::Stopped { title: request.title.clone() });
+                return stopped();
             }
+            let is_file = matches!(place, Place::Path(_));
             let (source, outcome) = match place {
                 Place::Path(path) => {
-                    (path.display().to_string(), self.copy(partial, &path, request, on_event)?)
+                    (path.display().to_string(), self.copy(stop, partial, &path, request, on_event)?)
                 }
                 Place::Url { url, mirror } => {
                     let outcome = self.download(stop, partial, &url, mirror, request, on_event)?;
@@ -290,7 +313,7 @@ impl Fetcher {
                 }
                 Outcome::Rejected { partial: rest, reason } => {
                     partial = rest;
-                    let attempt = Attempt { source, reason };
+                    let attempt = Attempt { source, is_file, reason };
                     on_event(request, Event::Rejected(&attempt));
                     attempts.push(attempt);
                 }
@@ -334,6 +357,7 @@ impl Fetcher {
 
     fn copy(
         &self,
+        stop: &AtomicBool,
         mut partial: Partial,
         path: &Path,
         request: &Request,
@@ -356,6 +380,9 @@ impl Fetcher {
         }
         let mut buffer = vec![0; 1 << 20];
         loop {
+            if stop.load(Ordering::Relaxed) {
+                return Err(FetchError::Stopped { title: request.title.clone() });
+            }
             match file.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => {

@@ -26,7 +26,7 @@ pub enum FetchError {
         /// Why not.
         reason: Reason,
     },
-    /// Another request failed first, and this one was broken off.
+    /// Something else failed first, another request or what was made beside them, and this one was broken off.
     #[error("{title} was not fetched, because something else failed")]
     Stopped {
         /// What was wanted.
@@ -51,17 +51,26 @@ impl FetchError {
         match self {
             Self::Failed { request, attempts } => {
                 let Request { file, relock, .. } = &**request;
-                let is = |test: fn(&Reason) -> bool| attempts.iter().any(|attempt| test(&attempt.reason));
-                if is(|reason| {
-                    matches!(reason, Reason::Mismatch { .. } | Reason::TooLong { .. } | Reason::Size { .. })
-                }) {
+                let other = |attempt: &&Attempt| attempt.reason.is_other_content();
+                if attempts.iter().filter(other).any(|attempt| !attempt.is_file) {
                     let relock =
                         relock.as_ref().map_or_else(String::new, |command| format!("; run `{command}`"));
                     return Some(format!("the file changed upstream or a proxy altered it{relock}"));
                 }
-                if is(|reason| matches!(reason, Reason::Offline)) {
+                // All hosts failed or were not asked: the file at hand is what can be mended.
+                if let Some(Attempt { source, .. }) = attempts.iter().find(other) {
+                    return Some(format!("remove or restore {source}, or run `imgforge vendor`"));
+                }
+                let is_offline = |attempt: &Attempt| matches!(attempt.reason, Reason::Offline);
+                if attempts.iter().any(is_offline) {
                     return Some(format!(
-                        "put {file} into a vendor folder, or run `imgforge vendor` where there is a network"
+                        "leave out `--offline`, or put {file} into the vendor folder (`vendor/`, unless images.toml \
+                         names another), as `imgforge vendor` does where there is a network"
+                    ));
+                }
+                if attempts.is_empty() {
+                    return Some(format!(
+                        "put {file} into the vendor folder (`vendor/`, unless images.toml names another)"
                     ));
                 }
                 attempts.iter().find_map(|attempt| attempt.reason.hint())
@@ -77,6 +86,8 @@ impl FetchError {
 pub struct Attempt {
     /// A path, or a URL without credentials and query.
     pub source: String,
+    /// Whether it is a file at hand, in a vendor folder or elsewhere, and no host's.
+    pub is_file: bool,
     /// Why it was given up.
     pub reason: Reason,
 }
@@ -147,6 +158,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the source has the artifact, but not as it was locked.
+    fn is_other_content(&self) -> bool {
+        matches!(self, Self::Mismatch { .. } | Self::TooLong { .. } | Self::Size { .. })
+    }
+
     /// Whether the next artifact would fare no better there.
     pub(super) fn is_of_the_host(&self) -> bool {
         match self {
@@ -173,7 +189,7 @@ impl Reason {
 fn failed(request: &Request, attempts: &[Attempt]) -> String {
     let Request { title, digest, locked_in, file, .. } = request;
     let mut text = String::new();
-    if let [Attempt { source, reason: Reason::Mismatch { received, .. } }] = attempts {
+    if let [Attempt { source, reason: Reason::Mismatch { received, .. }, .. }] = attempts {
         let _ = write!(
             text,
             "digest mismatch for {title}\n  locked:   {digest} ({locked_in})\n  received: {received} ({file})\n  \
@@ -182,7 +198,7 @@ fn failed(request: &Request, attempts: &[Attempt]) -> String {
         return text;
     }
     let _ = write!(text, "cannot fetch {title}\n  locked: {digest} ({locked_in})");
-    for Attempt { source, reason } in attempts {
+    for Attempt { source, reason, .. } in attempts {
         let _ = write!(text, "\n  {source}: {reason}");
     }
     if attempts.is_empty() {

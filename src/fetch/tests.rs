@@ -370,6 +370,32 @@ fn vendor_folders_come_first_and_are_not_trusted() {
     assert_eq!(server.seen().len(), 1);
 }
 
+/// Puts these bytes into a vendor folder, fetches offline, and returns the hint.
+fn vendored_hint(content: Option<&[u8]>, urls: &[String]) -> String {
+    let mut bench = Bench::new();
+    let (folder, request) = (bench.dir.path().to_owned(), request(&body(), urls));
+    if let Some(content) = content {
+        fs::write(folder.join(&request.file), content).unwrap();
+    }
+    bench.settings.vendor = vec![folder.clone()];
+    bench.settings.offline = true;
+    bench.fetch(&request).unwrap_err().hint().unwrap().replace(folder.to_str().unwrap(), "FOLDER")
+}
+
+#[test]
+fn hints_name_what_can_be_mended_here() {
+    let restore =
+        "remove or restore FOLDER/numpy-2.1.0+local-py3-none-any.whl, or run `imgforge vendor`".to_owned();
+    let url = ["https://example.org/numpy.whl".to_owned()];
+    for content in [&[0; 3_000_000][..], b"", b"torn"] {
+        assert_eq!(vendored_hint(Some(content), &[]), restore);
+        assert_eq!(vendored_hint(Some(content), &url), restore);
+    }
+    let missing = vendored_hint(None, &url);
+    assert!(missing.contains("`--offline`") && missing.contains("`vendor/`"), "{missing}");
+    assert!(vendored_hint(None, &[]).contains("`vendor/`"));
+}
+
 #[test]
 fn vendor_names_stay_in_their_folder() {
     let mut bench = Bench::new();
@@ -560,6 +586,29 @@ fn a_failure_stops_the_others() {
     let error = bench.fetcher().fetch_all(&bench.store, &requests, &|_, _| {}).unwrap_err();
     assert!(error.to_string().starts_with("cannot fetch 1\n"), "{error}");
     assert!(server.seen().len() <= 3 && start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn others_can_stop_it() {
+    let hanging = Answer { bytes: answer("200 OK", &[], 9_000_000, &[7; 100_000]).bytes, is_hanging: true };
+    let server = Server::new(move |_, _| Answer { bytes: hanging.bytes.clone(), is_hanging: true });
+    let mut bench = Bench::new();
+    bench.settings.patience.silence = Duration::from_secs(60);
+    let request = Request { size: None, ..request(&body(), &[server.url("a")]) };
+    let stop = AtomicBool::new(false);
+    let on_event = |_: &Request, event: Event<'_>| {
+        if matches!(event, Event::Bytes(_)) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let all = || bench.fetcher().fetch_all_until(&stop, &bench.store, &[request.clone()], &on_event);
+    let start = Instant::now();
+    assert!(matches!(all(), Err(FetchError::Stopped { .. })));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(bench.kept(&request.digest).unwrap() > 0);
+    let seen = server.seen().len();
+    assert!(matches!(all(), Err(FetchError::Stopped { .. })));
+    assert_eq!(server.seen().len(), seen);
 }
 
 #[test]
