@@ -29,7 +29,7 @@ pub(crate) struct Global {
     /// Keep artifacts and layers in this folder [default: $IMGFORGE_STORE, or imgforge in $XDG_CACHE_HOME]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// Use this many threads [default: the number of cores]
+    /// Use this many threads to make layers [default: the number of cores]; connections are not counted
     #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
 }

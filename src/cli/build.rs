@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use fs_err as fs;
 use imgforge::Error;
+use imgforge::images_lock::ImagesLock;
 use imgforge::project::{self, Finished};
 use imgforge_oci::{Digest, Image, Ref, archive, layout};
 use serde_json::json;
@@ -15,6 +16,9 @@ use super::session::{Failure, Session, print, print_json};
 
 pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     let start = Instant::now();
+    if let Some(file) = &args.archive {
+        check_target(file)?;
+    }
     let mut session = Session::open(global, &args.images.file())?;
     if let Some(compression) = args.compression {
         session.project.config.settings.compression = compression.into();
@@ -28,18 +32,28 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     if args.locked && lock != session.project.lock {
         return Err(Error::Locked { difference: difference(&session, &lock) }.into());
     }
+    // The outcome of other settings than the file's is not its outcome.
+    let keeps_lock = args.compression.is_some();
+    if !keeps_lock {
+        check_lock(&session, &lock)?;
+    }
     let refs: Vec<Ref> = outputs.iter().map(|output| output.reference.clone()).collect();
     let path_of = |digest: &Digest| session.store.blob_path(digest);
+    let mut written = Vec::new();
     if let Some(file) = &args.archive {
         write_archive(file, &refs, &path_of)?;
+        written.push(file.display().to_string());
     }
     let folder = args.output.clone().or_else(|| args.archive.is_none().then(|| PathBuf::from("dist")));
     if let Some(folder) = &folder {
-        layout::write(folder, &refs, &path_of)?;
+        let name = folder.display().to_string();
+        let result = layout::write(folder, &refs, &path_of).map(drop);
+        after(&written, &name, result)?;
+        written.push(name);
     }
-    // The outcome of other settings than the file's is not its outcome.
-    if args.compression.is_none() {
-        session.project.write_lock(&lock)?;
+    // Last, because it says what outputs there are.
+    if !keeps_lock {
+        after(&written, "images.lock", session.project.write_lock(&lock).map(drop))?;
     }
     report(&session, &finished, start);
     if global.json {
@@ -77,6 +91,39 @@ fn outputs(session: &Session, selected: &[String], finished: &[Finished]) -> Res
         outputs.push(Output { name: name.clone(), digest, reference });
     }
     Ok(outputs)
+}
+
+/// Refuses an archive that can't be put where it is to be, before hours are spent on what is in it.
+fn check_target(file: &Path) -> Result<(), Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::NoFolder { folder: folder.to_owned(), file: file.to_owned() }),
+    }
+}
+
+/// Writes a draft of images.lock and throws it away, if the lock is going to change: outputs that no lock describes
+/// are worse than none.
+fn check_lock(session: &Session, lock: &ImagesLock) -> Result<(), Failure> {
+    let folder = &session.project.folder;
+    let text = lock.to_text();
+    if fs::read_to_string(folder.join("images.lock")).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let draft = tempfile::Builder::new().prefix(".images.lock.").tempfile_in(folder);
+    draft
+        .and_then(|mut draft| draft.write_all(text.as_bytes()))
+        .map_err(|source| Failure::NoLock { folder: folder.clone(), source })
+}
+
+/// Passes the outcome of writing `what` on; its failure says which outputs are there already.
+fn after<E: Into<Failure>>(written: &[String], what: &str, outcome: Result<(), E>) -> Result<(), Failure> {
+    outcome.map_err(Into::into).map_err(|source| match written {
+        [] => source,
+        written => {
+            Failure::HalfDone { what: what.to_owned(), written: written.to_vec(), source: Box::new(source) }
+        }
+    })
 }
 
 /// Streams the archive into a draft beside it, which takes its name when it is whole.
@@ -132,7 +179,7 @@ fn report(session: &Session, finished: &[Finished], start: Instant) {
     session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
 }
 
-fn difference(session: &Session, lock: &imgforge::images_lock::ImagesLock) -> String {
+fn difference(session: &Session, lock: &ImagesLock) -> String {
     let old = &session.project.lock;
     if lock.debian != old.debian {
         return "Debian packages would be pinned anew".to_owned();

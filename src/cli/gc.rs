@@ -1,20 +1,21 @@
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::SystemTime;
 
-use imgforge::project::Project;
 use imgforge_store::GcPolicy;
 use serde_json::json;
 
 use super::args::{Gc, Global};
 use super::format;
 use super::progress::Progress;
-use super::session::{Failure, print_json, store};
+use super::session::{Failure, print_json, project, store};
 
 pub(crate) fn run(global: &Global, args: Gc) -> Result<(), Failure> {
     let store = store(global)?;
     let mut policy = GcPolicy { max_age: args.max_age, max_size: args.max_size, ..GcPolicy::default() };
-    if args.file.exists() {
-        let project = Project::open(&args.file)?;
+    // Without a project there is nothing to keep; one that was named and is missing would lose its layers.
+    if args.file.exists() || args.file != Path::new("images.toml") {
+        let project = project(&args.file)?;
         let layers = project.lock.images.values().flat_map(|outcome| &outcome.layers);
         let digests: HashSet<_> = layers.clone().map(|layer| layer.digest).collect();
         policy.keep = digests;

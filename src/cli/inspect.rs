@@ -6,9 +6,10 @@ use serde_json::json;
 
 use super::args::{Global, Inspect};
 use super::format;
-use super::session::{Failure, print, print_json};
+use super::session::{Failure, must_exist, print, print_json};
 
 pub(crate) fn run(global: &Global, args: Inspect) -> Result<(), Failure> {
+    must_exist(&args.output)?;
     let medium = match args.output.is_dir() {
         true => layout::open(&args.output)?,
         false => archive::open(&args.output)?,

@@ -1,6 +1,7 @@
 //! What a command works with: the project, the store, the fetcher, and the reading of the host.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -44,6 +45,52 @@ pub(crate) enum Failure {
     /// Neither HOME nor another place for the store is known.
     #[error("there is no place for the store: neither IMGFORGE_STORE nor XDG_CACHE_HOME nor HOME is set")]
     NoStore,
+    /// A variable of the environment that is not text; its value is a secret.
+    #[error("the variable {name} is not UTF-8")]
+    NotText {
+        /// Its name.
+        name: String,
+    },
+    /// There is no images.toml.
+    #[error("there is no {}", file.display())]
+    NoProject {
+        /// Where it was looked for.
+        file: PathBuf,
+    },
+    /// There is no layout or archive.
+    #[error("there is no {}: neither a layout nor an archive", path.display())]
+    NoImages {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The folder that an output is to be put into is missing.
+    #[error("there is no folder {} for {}", folder.display(), file.display())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// The output.
+        file: PathBuf,
+    },
+    /// images.lock is going to change, and can't.
+    #[error("images.lock changes, and can't be written in {}; no output was written", folder.display())]
+    NoLock {
+        /// The project's folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// One output can't be written, after others were.
+    #[error("can't write {what}; already written: {}", written.join(", "))]
+    HalfDone {
+        /// What failed.
+        what: String,
+        /// What is there.
+        written: Vec<String>,
+        /// Why.
+        #[source]
+        source: Box<Failure>,
+    },
     /// What was to be checked is not as it should be; the report has said why.
     #[error("{0}")]
     Check(String),
@@ -55,6 +102,20 @@ impl Failure {
         match self {
             Self::Request(error) => error.hint(),
             Self::NoStore => Some("say where with `--store DIR`".to_owned()),
+            Self::NoProject { .. } => {
+                Some("run it in the project's folder or give the path of images.toml".to_owned())
+            }
+            Self::NoImages { .. } => {
+                Some("give the path that `imgforge build` wrote to with `--output` or `--archive`".to_owned())
+            }
+            Self::NoFolder { folder, .. } => Some(format!("make it: `mkdir -p {}`", folder.display())),
+            Self::NoLock { .. } => Some(
+                "let the folder be written to, or, where images.lock must not change, build with `--locked`"
+                    .to_owned(),
+            ),
+            Self::HalfDone { what, source, .. } => {
+                source.hint().or_else(|| Some(format!("let {what} be written, and build again")))
+            }
             _ => None,
         }
     }
@@ -81,7 +142,7 @@ pub(crate) struct Session {
 impl Session {
     /// Opens everything for the project at `file`.
     pub(crate) fn open(global: &Global, file: &Path) -> Result<Self, Failure> {
-        let project = Project::open(file)?;
+        let project = project(file)?;
         let store = store(global)?;
         Self::with_store(global, project, store)
     }
@@ -130,6 +191,22 @@ impl Session {
     }
 }
 
+/// Opens a project. The library would say only that a file is not there; here it is known which one that is.
+pub(crate) fn project(file: &Path) -> Result<Project, Failure> {
+    if !file.exists() {
+        return Err(Failure::NoProject { file: file.to_owned() });
+    }
+    Ok(Project::open(file)?)
+}
+
+/// Refuses a layout or an archive that is not there.
+pub(crate) fn must_exist(path: &Path) -> Result<(), Failure> {
+    match path.exists() {
+        true => Ok(()),
+        false => Err(Failure::NoImages { path: path.to_owned() }),
+    }
+}
+
 /// Opens the store: `--store`, `IMGFORGE_STORE`, or a folder of the user's cache.
 pub(crate) fn store(global: &Global) -> Result<Store, Failure> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -160,9 +237,20 @@ fn credentials() -> Result<Credentials, Failure> {
         Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::File(error)),
         _ => None,
     };
-    let variables: BTreeMap<String, String> =
-        std::env::vars().filter(|(name, _)| name.starts_with("IMGFORGE_AUTH_")).collect();
-    Ok(Credentials::new(netrc.as_deref().unwrap_or_default(), variables)?)
+    Ok(Credentials::new(netrc.as_deref().unwrap_or_default(), credential_variables(std::env::vars_os())?)?)
+}
+
+/// The variables that name credentials. All others may be of any bytes, and are not looked at.
+fn credential_variables(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    variables
+        .filter(|(name, _)| name.as_encoded_bytes().starts_with(b"IMGFORGE_AUTH_"))
+        .map(|(name, value)| match (name.to_str(), value.into_string()) {
+            (Some(name), Ok(value)) => Ok((name.to_owned(), value)),
+            _ => Err(Failure::NotText { name: name.to_string_lossy().into_owned() }),
+        })
+        .collect()
 }
 
 /// Prints the result, whole lines at once.
@@ -174,4 +262,24 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Prints the result as JSON.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_credentials_need_be_text() {
+        let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let read = |variables: &[(&[u8], &[u8])]| {
+            credential_variables(variables.iter().map(|(name, value)| (bytes(name), bytes(value))))
+        };
+        let found = read(&[(b"PS1", b"\xff"), (b"\xfe", b"x"), (b"IMGFORGE_AUTH_A", b"a:b")]).unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("IMGFORGE_AUTH_A".to_owned(), "a:b".to_owned())]);
+        let said = read(&[(b"IMGFORGE_AUTH_A", b"secret\xff")]).unwrap_err().to_string();
+        assert_eq!(said, "the variable IMGFORGE_AUTH_A is not UTF-8");
+    }
 }

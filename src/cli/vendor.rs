@@ -1,4 +1,8 @@
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use fs_err as fs;
 use imgforge::Error;
@@ -13,6 +17,9 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
     let session = Session::open(global, &args.file)?;
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
+    for input in prepared.units.iter().flat_map(|unit| unit.inputs()) {
+        check_name(&input.title, &input.file)?;
+    }
     session.with_tools(|tools| session.project.workshop(tools, &prepared).fetch(&prepared.units))?;
 
     let mut files: BTreeMap<String, (String, Digest)> = BTreeMap::new();
@@ -33,29 +40,34 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
     for (name, (_, digest)) in &files {
         let target = folder.join(name);
         if hash(&target).map_err(Failure::File)? != Some(*digest) {
-            let draft = folder.join(format!(".{name}.part"));
-            fs::copy(session.store.blob_path(digest), &draft).map_err(Failure::File)?;
-            // The store's blobs are read-only; a checkout's files are the user's.
-            let mut permissions = fs::metadata(&draft).map_err(Failure::File)?.permissions();
-            std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-            fs::set_permissions(&draft, permissions).map_err(Failure::File)?;
-            fs::rename(&draft, &target).map_err(Failure::File)?;
+            copy(&session.store.blob_path(digest), &folder, name).map_err(Failure::File)?;
             copied += 1;
         }
         bytes += fs::metadata(&target).map_err(Failure::File)?.len();
     }
-    let mut extra = Vec::new();
+    let (mut extra, mut folders) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(&folder).map_err(Failure::File)? {
         let entry = entry.map_err(Failure::File)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !files.contains_key(&name) && !name.starts_with('.') {
-            if args.prune {
-                fs::remove_file(entry.path()).map_err(Failure::File)?;
-            }
-            extra.push(name);
+        let is_wanted = match name.starts_with('.') {
+            true => !is_stale_draft(&name),
+            false => files.contains_key(&name),
+        };
+        if is_wanted {
+            continue;
         }
+        // A folder is nothing that this command has made.
+        if entry.file_type().map_err(Failure::File)?.is_dir() {
+            folders.push(name);
+            continue;
+        }
+        if args.prune {
+            fs::remove_file(entry.path()).map_err(Failure::File)?;
+        }
+        extra.push(name);
     }
     extra.sort();
+    folders.sort();
     session.project.write_lock(&lock)?;
     let folder = folder.display();
     session.progress.line(&format!(
@@ -67,6 +79,9 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
         let what = if args.prune { "removed" } else { "in no lock (--prune removes them)" };
         session.progress.line(&format!("{what}: {}", extra.join(", ")));
     }
+    if args.prune && !folders.is_empty() {
+        session.progress.line(&format!("folders, left alone: {}", folders.join(", ")));
+    }
     if global.json {
         return print_json(&json!({
             "version": 1,
@@ -74,19 +89,73 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
             "bytes": bytes,
             "copied": copied,
             "extra": extra,
+            "folders": folders,
         }));
     }
     Ok(())
 }
 
+/// Refuses a file that would not lie in the vendor folder, or would be hidden in it: its name comes from a lock.
+fn check_name(title: &str, file: &str) -> Result<(), Failure> {
+    match file.is_empty() || file.starts_with('.') || file.contains(['/', '\0']) {
+        true => Err(Failure::Check(format!(
+            "{title}: its lock calls the file {file:?}, and a vendor folder takes only plain names, without `/` and \
+             without a leading `.`"
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Copies a blob into the folder, by way of a draft that no other process writes to.
+fn copy(blob: &Path, folder: &Path, name: &str) -> io::Result<()> {
+    let draft = folder.join(format!(".{name}.{}.part", std::process::id()));
+    let write = || {
+        fs::copy(blob, &draft)?;
+        // The store's blobs are read-only; a checkout's files are the user's.
+        fs::set_permissions(&draft, Permissions::from_mode(0o644))?;
+        fs::rename(&draft, folder.join(name))
+    };
+    let written = write();
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
+/// Whether this is a draft, `.NAME.PID.part`, of a process that is no more.
+fn is_stale_draft(name: &str) -> bool {
+    let draft = name.strip_suffix(".part").and_then(|rest| rest.rsplit_once('.'));
+    draft.is_some_and(|(_, process)| {
+        process.parse::<u32>().is_ok_and(|process| !Path::new("/proc").join(process.to_string()).exists())
+    })
+}
+
 /// The digest of a file, if there is one.
-fn hash(path: &std::path::Path) -> std::io::Result<Option<Digest>> {
+fn hash(path: &Path) -> io::Result<Option<Digest>> {
     let mut file = match fs::File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let mut hasher = Hasher::new();
-    std::io::copy(&mut file, &mut hasher)?;
+    io::copy(&mut file, &mut hasher)?;
     Ok(Some(hasher.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(file: &str, is_good: bool) {
+        assert_eq!(check_name("numpy 2.1.0", file).is_ok(), is_good, "{file}");
+    }
+
+    #[test]
+    fn only_plain_names_are_vendored() {
+        check("numpy-2.1.0+local-py3-none-any.whl", true);
+        check("less_590-2.1~deb12u2_amd64.deb", true);
+        for file in ["", ".", "..", "../a.whl", "a/b.whl", "/a.whl", ".hidden.whl"] {
+            check(file, false);
+        }
+    }
 }

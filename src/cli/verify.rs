@@ -1,4 +1,3 @@
-use imgforge::project::Project;
 use imgforge_oci::validate;
 use imgforge_store::{Damaged, Store};
 use serde_json::json;
@@ -6,14 +5,16 @@ use serde_json::json;
 use super::args::{Global, Verify};
 use super::format;
 use super::progress::Progress;
-use super::session::{Failure, Session, print_json, store, threads};
+use super::session::{Failure, Session, must_exist, print_json, project, store, threads};
 
 pub(crate) fn run(global: &Global, args: Verify) -> Result<(), Failure> {
     threads(global);
     if let Some(folder) = &args.layout {
+        must_exist(folder)?;
         return output(global, &validate::layout(folder)?);
     }
     if let Some(file) = &args.archive {
+        must_exist(file)?;
         return output(global, &validate::archive(file)?);
     }
     match args.store_blobs {
@@ -78,7 +79,7 @@ fn blobs(global: &Global, args: &Verify) -> Result<(), Failure> {
     let file = args.images.file();
     let mended = !damaged.is_empty() && file.exists();
     if mended {
-        let session = Session::with_store(global, Project::open(&file)?, store)?;
+        let session = Session::with_store(global, project(&file)?, store)?;
         let selected = session.project.select(&args.images.patterns())?;
         let mut lock = session.project.lock.clone();
         session.with_tools(|tools| session.project.make(tools, &mut lock, &selected))?;
@@ -112,7 +113,7 @@ fn blobs(global: &Global, args: &Verify) -> Result<(), Failure> {
 
 /// Builds everything again, in an empty store, and compares with images.lock.
 fn again(global: &Global, args: &Verify) -> Result<(), Failure> {
-    let project = Project::open(&args.images.file())?;
+    let project = project(&args.images.file())?;
     let selected = project.select(&args.images.patterns())?;
     let main = store(global)?;
     let folder = tempfile_in(main.root())?;
