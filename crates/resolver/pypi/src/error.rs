@@ -224,18 +224,18 @@ pub enum Reason {
     },
 }
 
+/// The way on from sources.
+const BUILD: &str = "build a wheel of it (`uv build --wheel`, `pip wheel`) and lock that by its path or with \
+                     `find-links`; `[artifact]` tables, which will build it, are to come";
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name)?;
         if let Some(version) = &self.version {
             write!(f, " {version}")?;
         }
-        let name = &self.name;
         match &self.reason {
-            Reason::Source { origin } => write!(
-                f,
-                " has only sources ({origin}): build it once with an `[artifact.{name}]` table with `sdist = \"{name}\"`"
-            ),
+            Reason::Source { origin } => write!(f, " has only sources ({origin}): {BUILD}"),
             Reason::Directory { path } => write!(
                 f,
                 " is a folder ({}): build a wheel of it and lock that, or copy it with `files`",
@@ -243,8 +243,7 @@ impl fmt::Display for Unusable {
             ),
             Reason::NoWheel { wheels, target } => write!(
                 f,
-                " has no wheel for {target}: the lock has {}; lock for this target too, or build it once with an \
-                 `[artifact.{name}]` table with `sdist = \"{name}\"`",
+                " has no wheel for {target}: the lock has {}; lock for this target too, or {BUILD}",
                 list(wheels)
             ),
             Reason::NoHash { file, mend } => write!(f, " has no SHA-256 for {file}: {mend}"),

@@ -98,12 +98,12 @@ fn sources_are_refused_with_a_way_on() {
         dep(
             "source = { git = \"https://example.org/dep.git?rev=main#0123456789012345678901234567890123456789\" }",
         ),
-        "dep 1.0 has only sources (git https://example.org/dep.git): build it once with an `[artifact.dep]` table",
+        "dep 1.0 has only sources (git https://example.org/dep.git): build a wheel of it (`uv build --wheel`, `pip wheel`)",
     );
     refused(
         dep("source = { registry = \"https://index.example.org/simple\" }\n\
              sdist = { url = \"https://example.org/dep-1.0.tar.gz\", hash = \"HASH\" }"),
-        "dep 1.0 has only sources (dep-1.0.tar.gz): build it once with an `[artifact.dep]` table with `sdist = \"dep\"`",
+        "dep 1.0 has only sources (dep-1.0.tar.gz): build a wheel of it (`uv build --wheel`, `pip wheel`) and lock that by its path",
     );
     refused(
         dep("source = { url = \"https://example.org/dep-1.0.tar.gz\" }\nsdist = { hash = \"HASH\" }"),
