@@ -87,7 +87,7 @@ fn outputs(session: &Session, selected: &[String], finished: &[Finished]) -> Res
             }
         };
         let digest = descriptor.digest;
-        let reference = Ref::new(&session.project.reference(name), descriptor)?;
+        let reference = Ref::new(session.project.reference(name), descriptor)?;
         outputs.push(Output { name: name.clone(), digest, reference });
     }
     Ok(outputs)

@@ -601,7 +601,8 @@ fn others_can_stop_it() {
             stop.store(true, Ordering::Relaxed);
         }
     };
-    let all = || bench.fetcher().fetch_all_until(&stop, &bench.store, &[request.clone()], &on_event);
+    let all =
+        || bench.fetcher().fetch_all_until(&stop, &bench.store, std::slice::from_ref(&request), &on_event);
     let start = Instant::now();
     assert!(matches!(all(), Err(FetchError::Stopped { .. })));
     assert!(start.elapsed() < Duration::from_secs(5));
