@@ -1,19 +1,19 @@
 //! From an environment of images.toml and its lock file to the wheels that are installed.
 
+mod requirements;
+
 use std::path::Path;
 use std::str::FromStr as _;
 
 use fs_err as fs;
 use imgforge_layer::wheel::Scheme;
-use imgforge_oci::{Digest, json};
 use imgforge_resolver::debian::PinnedPackage;
-use imgforge_resolver::pypi::{self, Defaults, Indexes, Selection};
+use imgforge_resolver::pypi::{self, Defaults, Selection};
 use imgforge_resolver::{Architecture, Artifact, Libc, LockKind, Target};
-use serde_json::json;
 
 use crate::config::{Environment, Settings};
 use crate::error::Error;
-use crate::images_lock::{EnvironmentPins, ImagesLock};
+use crate::images_lock::ImagesLock;
 
 /// An environment, selected for a platform.
 #[derive(Clone, Debug)]
@@ -38,8 +38,8 @@ pub struct Context<'a> {
     pub name: &'a str,
     /// What it is selected for.
     pub architecture: Architecture,
-    /// The Debian packages of the bases that it is used on; none for an empty base.
-    pub bases: &'a [&'a [PinnedPackage]],
+    /// The bases that it is used on: name and Debian packages, none for an empty base.
+    pub bases: &'a [(&'a str, &'a [PinnedPackage])],
     /// Where answers of package indexes are kept.
     pub cache: &'a Path,
     /// Whether the network is out of bounds.
@@ -101,8 +101,6 @@ pub fn select(
 
 /// CPython's version and the interpreter's path: as set, or the base's `pythonX.Y-minimal`.
 fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, String), Error> {
-    let wanted =
-        environment.python.as_deref().map(|version| version.split('.').take(2).collect::<Vec<_>>().join("."));
     let in_base = |packages: &[PinnedPackage]| -> Vec<String> {
         packages
             .iter()
@@ -111,7 +109,7 @@ fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, S
             .map(str::to_owned)
             .collect()
     };
-    let mut found: Vec<String> = context.bases.iter().flat_map(|packages| in_base(packages)).collect();
+    let mut found: Vec<String> = context.bases.iter().flat_map(|(_, packages)| in_base(packages)).collect();
     found.sort();
     found.dedup();
     let version = match (&environment.python, found.as_slice()) {
@@ -131,15 +129,16 @@ fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, S
             ));
         }
     };
-    let short = wanted.unwrap_or_else(|| version.clone());
-    let interpreter = match &environment.interpreter {
-        Some(path) => path.clone(),
-        None if found.contains(&short) => format!("/usr/bin/python{short}"),
-        None => {
+    let short = version.split('.').take(2).collect::<Vec<_>>().join(".");
+    let without = context.bases.iter().find(|(_, packages)| !in_base(packages).contains(&short));
+    let interpreter = match (&environment.interpreter, without) {
+        (Some(path), _) => path.clone(),
+        (None, None) => format!("/usr/bin/python{short}"),
+        (None, Some((base, _))) => {
             return Err(context.unclear(
-                format!("there is no interpreter of Python {short} in the base"),
+                format!("there is no interpreter of Python {short} in [base.{base}]"),
                 format!(
-                    "add python{short} to the base's packages, or set `interpreter` to its path in the image"
+                    "add python{short} to the packages of [base.{base}], or set `interpreter` to its path in the image"
                 ),
             ));
         }
@@ -169,16 +168,26 @@ fn libc(environment: &Environment, context: &Context<'_>) -> Result<Libc, Error>
         let (major, minor) = set("glibc", text)?;
         return Ok(Libc::Glibc { major, minor });
     }
-    let oldest = context
-        .bases
-        .iter()
-        .filter_map(|packages| packages.iter().find(|package| package.name == "libc6"))
-        .filter_map(|package| pair(package.version.split('-').next()?))
-        .min();
+    let of_base = |packages: &[PinnedPackage]| {
+        let libc6 = packages.iter().find(|package| package.name == "libc6")?;
+        pair(libc6.version.split('-').next()?)
+    };
+    let mut oldest = None;
+    for (base, packages) in context.bases {
+        let Some(found) = of_base(packages) else {
+            return Err(context.unclear(
+                format!(
+                    "the C library of [base.{base}] is not known: it does not have the Debian package libc6"
+                ),
+                "set `glibc = \"2.36\"` or `musl = \"1.2\"`".to_owned(),
+            ));
+        };
+        oldest = Some(oldest.map_or(found, |oldest| found.min(oldest)));
+    }
     match oldest {
         Some((major, minor)) => Ok(Libc::Glibc { major, minor }),
         None => Err(context.unclear(
-            "the image's C library is not known: no base has the Debian package libc6".to_owned(),
+            "the image's C library is not known: the environment is used on no base".to_owned(),
             "set `glibc = \"2.36\"` or `musl = \"1.2\"`".to_owned(),
         )),
     }
@@ -211,41 +220,82 @@ fn artifacts(
             pypi::uv_lock(&text, &path, pyproject.as_deref(), &selection, target)
         }
         LockKind::Pylock => pypi::pylock(&text, &path, &selection, target),
-        LockKind::Requirements => return requirements(&text, &path, context, target, lock),
+        LockKind::Requirements => return requirements::artifacts(&text, &path, context, target, lock),
     }
     .map_err(|error| context.failed(error))
 }
 
-/// A `requirements.txt` has hashes and no URLs: which wheels it means is found once and pinned in images.lock.
-fn requirements(
-    text: &str,
-    path: &Path,
-    context: &Context<'_>,
-    target: &Target,
-    lock: &mut ImagesLock,
-) -> Result<Vec<Artifact>, Error> {
-    let indexes = &context.settings.indexes;
-    let request = json::canonical(&json!({"text": text, "target": target, "indexes": indexes}))?;
-    let request = Digest::of(&request).hex();
-    let key = (context.name.to_owned(), context.platform());
-    if let Some(pins) = lock.environments.get(&key)
-        && pins.request == request
-    {
-        return Ok(pins.artifacts.clone());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, version: &str) -> PinnedPackage {
+        PinnedPackage {
+            name: name.into(),
+            version: version.into(),
+            architecture: "amd64".into(),
+            path: "pool/x.deb".into(),
+            sha256: String::new(),
+            size: 0,
+            source: String::new(),
+        }
     }
-    let (first, others) = match indexes.as_slice() {
-        [first, others @ ..] => (Some(first.clone()), others.to_vec()),
-        [] => (None, Vec::new()),
-    };
-    let indexes = Indexes {
-        index: first,
-        extra: others,
-        find_links: Vec::new(),
-        cache: context.cache.to_owned(),
-        offline: context.offline,
-    };
-    let artifacts =
-        pypi::requirements_txt(text, path, target, &indexes).map_err(|error| context.failed(error))?;
-    lock.environments.insert(key, EnvironmentPins { request, artifacts: artifacts.clone() });
-    Ok(artifacts)
+
+    /// What is found on `bases`, each a list of `NAME=VERSION`: interpreter and C library, or what is missing.
+    #[track_caller]
+    fn check(keys: &str, bases: &[(&str, &[&str])], expected: &str) {
+        let environment: Environment =
+            toml::from_str(&format!("lock = \"uv.lock\"\nprefix = \"/v\"\n{keys}")).unwrap();
+        let bases: Vec<(&str, Vec<PinnedPackage>)> = bases
+            .iter()
+            .map(|(name, packages)| {
+                let split = packages.iter().filter_map(|text| text.split_once('='));
+                (*name, split.map(|(name, version)| package(name, version)).collect())
+            })
+            .collect();
+        let bases: Vec<_> = bases.iter().map(|(name, packages)| (*name, packages.as_slice())).collect();
+        let context = Context {
+            folder: Path::new(""),
+            settings: &Settings::default(),
+            name: "e",
+            architecture: Architecture::Amd64,
+            bases: &bases,
+            cache: Path::new(""),
+            offline: true,
+        };
+        let found = python(&environment, &context)
+            .and_then(|(_, interpreter)| Ok(format!("{interpreter} {:?}", libc(&environment, &context)?)));
+        let said = found.unwrap_or_else(|error| error.to_string());
+        assert_eq!(said, expected);
+    }
+
+    const OLD: (&str, &[&str]) = ("old", &["python3.11-minimal=3.11.2-6", "libc6=2.36-9+deb12u1"]);
+    const NEW: (&str, &[&str]) = ("new", &["python3.11-minimal=3.11.9-1", "libc6=2.41-12"]);
+    const BARE: (&str, &[&str]) = ("bare", &[]);
+
+    #[test]
+    fn each_base_has_what_is_needed() {
+        check("", &[OLD, NEW], "/usr/bin/python3.11 Glibc { major: 2, minor: 36 }");
+        check(
+            "",
+            &[OLD, BARE],
+            "[env.e] for linux/amd64: there is no interpreter of Python 3.11 in [base.bare]",
+        );
+        check(
+            "interpreter = \"/python\"",
+            &[OLD, BARE],
+            "[env.e] for linux/amd64: the C library of [base.bare] is not known: \
+             it does not have the Debian package libc6",
+        );
+        check(
+            "interpreter = \"/python\"\nglibc = \"2.31\"",
+            &[OLD, BARE],
+            "/python Glibc { major: 2, minor: 31 }",
+        );
+        check(
+            "python = \"3.12\"",
+            &[OLD, NEW],
+            "[env.e] for linux/amd64: there is no interpreter of Python 3.12 in [base.old]",
+        );
+    }
 }

@@ -425,8 +425,8 @@ impl Project {
             if used.is_empty() {
                 continue;
             }
-            let used: Vec<&[PinnedPackage]> =
-                used.into_iter().filter_map(|base| bases.get(base)).map(AsRef::as_ref).collect();
+            let used: Vec<(&str, &[PinnedPackage])> =
+                used.into_iter().filter_map(|base| Some((base, bases.get(base)?.as_ref()))).collect();
             let context = environments::Context {
                 folder: &self.folder,
                 settings: &self.config.settings,
