@@ -10,10 +10,11 @@
 //! The first two have a `request`, a hash of what they were made from: when that changes they are out of date.
 
 use std::collections::BTreeMap;
+use std::path::Component;
 
 use imgforge_oci::{DiffId, Digest, Platform};
 use imgforge_resolver::debian::PinnedPackage;
-use imgforge_resolver::{Architecture, Artifact};
+use imgforge_resolver::{Architecture, Artifact, Location};
 use serde::{Deserialize, Serialize};
 
 /// The content of an `images.lock`.
@@ -85,6 +86,22 @@ pub enum ImagesLockError {
         /// As it is written.
         version: u32,
     },
+    /// A value that imgforge never writes; names and paths become names of files, so none is taken on trust.
+    #[error("images.lock, [[{table}]] {name}, {entry}: {key} = {value:?} is not {expected}")]
+    Value {
+        /// `debian`, `environment` or `image`.
+        table: &'static str,
+        /// The base, the environment or the image.
+        name: String,
+        /// The package or layer.
+        entry: String,
+        /// The value's key.
+        key: &'static str,
+        /// As it is written.
+        value: String,
+        /// What imgforge writes.
+        expected: &'static str,
+    },
 }
 
 #[derive(Deserialize)]
@@ -148,6 +165,7 @@ impl ImagesLock {
         if file.version != 1 {
             return Err(ImagesLockError::Version { version: file.version });
         }
+        file.check()?;
         let debian = file.debian.into_iter().map(|table| {
             let packages = table.packages.into_iter().map(PackageLine::into_package).collect();
             ((table.base, table.architecture), DebianPins { request: table.request, packages })
@@ -194,6 +212,112 @@ impl ImagesLock {
     pub fn layer(&self, key: &str) -> Option<&OutcomeLayer> {
         self.images.values().flat_map(|outcome| &outcome.layers).find(|layer| layer.key == key)
     }
+}
+
+impl File {
+    fn check(&self) -> Result<(), ImagesLockError> {
+        for table in &self.debian {
+            for package in &table.packages {
+                let at = Place { table: "debian", name: &table.base, entry: &package.name };
+                at.word("name", &package.name)?;
+                at.word("version", &package.version)?;
+                at.word("architecture", &package.architecture)?;
+                at.sha256("sha256", &package.sha256)?;
+                at.expect("path", &package.path, "a path below the mirror, without `..`", is_below)?;
+            }
+        }
+        for table in &self.environment {
+            for artifact in &table.artifacts {
+                let at = Place { table: "environment", name: &table.environment, entry: &artifact.name };
+                at.word("name", &artifact.name)?;
+                at.word("version", &artifact.version)?;
+                at.expect("file", &artifact.file, "a file's name without folders", is_word)?;
+                at.sha256("sha256", &artifact.sha256)?;
+                match &artifact.location {
+                    Location::Url(url) => at.expect("url", url, "an http or https URL", is_url)?,
+                    Location::Path(path) => {
+                        let expected = "a path relative to images.toml";
+                        at.expect("path", &path.to_string_lossy(), expected, is_relative)?;
+                    }
+                }
+            }
+        }
+        for table in &self.image {
+            for layer in &table.layers {
+                let at = Place { table: "image", name: &table.name, entry: &layer.title };
+                at.expect("title", &layer.title, "text without control characters", is_text)?;
+                at.sha256("key", &layer.key)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a value stands.
+struct Place<'a> {
+    table: &'static str,
+    name: &'a str,
+    entry: &'a str,
+}
+
+impl Place<'_> {
+    fn expect(
+        &self,
+        key: &'static str,
+        value: &str,
+        expected: &'static str,
+        is_good: impl Fn(&str) -> bool,
+    ) -> Result<(), ImagesLockError> {
+        if is_good(value) {
+            return Ok(());
+        }
+        // What is refused may be there to be printed.
+        let plain = |text: &str| text.escape_debug().to_string();
+        Err(ImagesLockError::Value {
+            table: self.table,
+            name: plain(self.name),
+            entry: plain(self.entry),
+            key,
+            value: value.to_owned(),
+            expected,
+        })
+    }
+
+    fn word(&self, key: &'static str, value: &str) -> Result<(), ImagesLockError> {
+        self.expect(key, value, "one word without `/`", is_word)
+    }
+
+    fn sha256(&self, key: &'static str, value: &str) -> Result<(), ImagesLockError> {
+        self.expect(key, value, "64 lower-case hexadecimal digits", is_sha256)
+    }
+}
+
+fn is_text(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
+/// What can be one component of a path and one word of a control file.
+fn is_word(text: &str) -> bool {
+    is_text(text)
+        && !text.starts_with('.')
+        && !text.contains(|char: char| char == '/' || char.is_whitespace())
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_below(path: &str) -> bool {
+    is_text(path) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+fn is_url(url: &str) -> bool {
+    is_text(url) && (url.starts_with("https://") || url.starts_with("http://"))
+}
+
+fn is_relative(path: &str) -> bool {
+    let root = |component: Component<'_>| matches!(component, Component::RootDir | Component::Prefix(_));
+    is_text(path) && !std::path::Path::new(path).components().any(root)
 }
 
 impl PackageLine {
@@ -312,6 +436,69 @@ mod tests {
         assert_eq!(ImagesLock::parse(&text).unwrap(), lock, "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("    {")).count(), 3);
         assert!(lock.layer(&Digest::of(b"x").hex()).is_some());
+    }
+
+    /// Reads the example with `from` replaced.
+    #[track_caller]
+    fn check(from: &str, to: &str, expected: &str) {
+        let text = example().to_text();
+        assert!(text.contains(from), "{from} is not in {text}");
+        let said = ImagesLock::parse(&text.replace(from, to)).err().map(|error| error.to_string());
+        assert_eq!(said.unwrap_or_default(), expected);
+    }
+
+    #[test]
+    fn refuses_what_it_never_writes() {
+        let hex = Digest::of(b"x").hex();
+        let debian = "images.lock, [[debian]] b, libc6:";
+        let wheel = "images.lock, [[environment]] e, a:";
+        let below = "is not a path below the mirror, without `..`";
+        check(
+            "pool/main",
+            "../main",
+            &format!("{debian} path = \"../main/g/glibc/libc6_2.36-9_amd64.deb\" {below}"),
+        );
+        check(
+            "pool/main",
+            "/main",
+            &format!("{debian} path = \"/main/g/glibc/libc6_2.36-9_amd64.deb\" {below}"),
+        );
+        check("2.36-9+deb12u1", "2/3", &format!("{debian} version = \"2/3\" is not one word without `/`"));
+        check(
+            "name = \"libc6\"",
+            "name = \"li\\u001bbc\"",
+            "images.lock, [[debian]] b, li\\u{1b}bc: name = \"li\\u{1b}bc\" is not one word without `/`",
+        );
+        check(
+            &format!("sha256 = \"{hex}\""),
+            &format!("sha256 = \"{}\"", hex.to_uppercase()),
+            &format!("{debian} sha256 = {:?} is not 64 lower-case hexadecimal digits", hex.to_uppercase()),
+        );
+        let file = "is not a file's name without folders";
+        check("a-1-py3-none-any.whl", "../a.whl", &format!("{wheel} file = \"../a.whl\" {file}"));
+        check("a-1-py3-none-any.whl", ".a.whl", &format!("{wheel} file = \".a.whl\" {file}"));
+        check("a-1-py3-none-any.whl", "a\\u0000.whl", &format!("{wheel} file = \"a\\0.whl\" {file}"));
+        check(
+            "https://example.org",
+            "ftp://example.org",
+            &format!("{wheel} url = \"ftp://example.org/a \\\"quoted\\\"\" is not an http or https URL"),
+        );
+        check(
+            "url = 'https://example.org/a \"quoted\"'",
+            "path = '/wheels/a.whl'",
+            &format!("{wheel} path = \"/wheels/a.whl\" is not a path relative to images.toml"),
+        );
+        check("url = 'https://example.org/a \"quoted\"'", "path = '../wheels/a.whl'", "");
+        check(
+            "title = \"numpy 2\"",
+            "title = \"\\u001b[2J\"",
+            "images.lock, [[image]] i, \\u{1b}[2J: title = \"\\u{1b}[2J\" is not text without control characters",
+        );
+        check(
+            &format!("key = \"{hex}\""),
+            "key = \"../x\"",
+            "images.lock, [[image]] i, numpy 2: key = \"../x\" is not 64 lower-case hexadecimal digits",
+        );
     }
 
     #[test]
