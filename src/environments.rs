@@ -143,7 +143,27 @@ fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, S
             ));
         }
     };
+    let version = match version == short {
+        true => patch_version(&short, context).unwrap_or(version),
+        false => version,
+    };
     Ok((version, interpreter))
+}
+
+/// `3.11` with its patch, as the bases' packages have it; markers may ask for it.
+fn patch_version(short: &str, context: &Context<'_>) -> Option<String> {
+    let name = format!("python{short}-minimal");
+    let packages = context.bases.iter().flat_map(|(_, packages)| packages.iter());
+    let mut versions: Vec<&str> = packages
+        .filter(|package| package.name == name)
+        .filter_map(|package| package.version.split(['-', '+', '~']).next())
+        .collect();
+    versions.sort_unstable();
+    versions.dedup();
+    match versions.as_slice() {
+        [only] if only.starts_with(&format!("{short}.")) => Some((*only).to_owned()),
+        _ => None,
+    }
 }
 
 /// The C library that wheels may ask for: as set, or the oldest glibc of the bases.
@@ -215,7 +235,8 @@ fn artifacts(
     };
     match kind {
         LockKind::Uv => {
-            let pyproject = path.with_file_name("pyproject.toml");
+            let project = pypi::project_folder(&text, environment.package.as_deref());
+            let pyproject = path.with_file_name("").join(project).join("pyproject.toml");
             let pyproject = fs::read_to_string(pyproject).ok();
             pypi::uv_lock(&text, &path, pyproject.as_deref(), &selection, target)
         }

@@ -236,7 +236,7 @@ impl Workshop<'_> {
                         let _ = sender.send(request.digest);
                     }
                 };
-                self.fetcher.fetch_all(self.store, &requests, &on_event)
+                self.fetcher.fetch_all_until(&stop, self.store, &requests, &on_event)
             });
             rayon::in_place_scope(|scope| {
                 let work = &work;
