@@ -272,8 +272,22 @@ impl Project {
         selected: &[String],
     ) -> Result<Vec<Finished>, Error> {
         let prepared = self.prepare(tools, lock)?;
+        self.make_prepared(tools, &prepared, lock, selected)
+    }
+
+    /// What [`make`](Self::make) does after [`prepare`](Self::prepare).
+    ///
+    /// # Errors
+    /// As for [`make`](Self::make).
+    pub fn make_prepared(
+        &self,
+        tools: &Tools<'_>,
+        prepared: &Prepared,
+        lock: &mut ImagesLock,
+        selected: &[String],
+    ) -> Result<Vec<Finished>, Error> {
         let planned = prepared.plan(&self.config)?;
-        let workshop = self.workshop(tools, &prepared);
+        let workshop = self.workshop(tools, prepared);
         let wanted: Vec<usize> = prepared
             .images
             .iter()

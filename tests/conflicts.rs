@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
+type Layers = Vec<(String, Digest)>;
+type Files = Vec<(String, String)>;
+
+/// A package: its name, and its files with their text.
+type Package<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Output};
@@ -14,7 +20,7 @@ use zip::write::SimpleFileOptions;
 struct Project(TempDir);
 
 impl Project {
-    fn new(packages: &[(&str, &[(&str, &str)])], images: &[(&str, &[&str])], more: &str) -> Self {
+    fn new(packages: &[Package<'_>], images: &[(&str, &[&str])], more: &str) -> Self {
         let project = Self(tempfile::tempdir().unwrap());
         let mut toml = format!("version = 1\n[base.none]\nscratch = true\n{more}\n");
         for (image, wanted) in images {
@@ -52,8 +58,8 @@ impl Project {
         output
     }
 
-    /// The content of a file in an image, by the order of its layers, and the layers' digests by their history.
-    fn image(&self, name: &str) -> (Vec<(String, Digest)>, Vec<(String, String)>) {
+    /// An image's layers by their history, and all its wheels' files with their text, from the bottom.
+    fn image(&self, name: &str) -> (Layers, Files) {
         let dist = self.0.path().join("dist");
         validate::layout(&dist).unwrap();
         let medium = layout::open(&dist).unwrap();
@@ -105,7 +111,7 @@ const SHARED: &str = "v/lib/python3.11/site-packages/ns/__init__.py";
 
 #[test]
 fn the_later_name_wins_and_the_packages_layers_stay_what_they_are() {
-    let packages: [(&str, &[(&str, &str)]); 3] = [
+    let packages: [Package<'_>; 3] = [
         ("aa", &[("ns/__init__.py", "a"), ("ns/same.py", "x")]),
         ("bb", &[("ns/__init__.py", "b"), ("ns/same.py", "x")]),
         ("cc", &[("ns/__init__.py", "b")]),
@@ -135,7 +141,7 @@ fn the_later_name_wins_and_the_packages_layers_stay_what_they_are() {
 
 #[test]
 fn a_second_build_knows_the_dispute() {
-    let packages: [(&str, &[(&str, &str)]); 2] = [("aa", &[("x.py", "a")]), ("bb", &[("x.py", "b")])];
+    let packages: [Package<'_>; 2] = [("aa", &[("x.py", "a")]), ("bb", &[("x.py", "b")])];
     let project = Project::new(&packages, &[("both", &["aa", "bb"])], "");
     let first = project.build("later", "");
     let second = project.build("later", "");
@@ -144,7 +150,7 @@ fn a_second_build_knows_the_dispute() {
 }
 
 #[track_caller]
-fn check_refused(packages: &[(&str, &[(&str, &str)])], on_conflict: &str, files: &str, expected: &str) {
+fn check_refused(packages: &[Package<'_>], on_conflict: &str, files: &str, expected: &str) {
     let names: Vec<&str> = packages.iter().map(|(name, _)| *name).collect();
     let project = Project::new(packages, &[("both", &names)], "");
     fs::write(project.0.path().join("other"), "other").unwrap();

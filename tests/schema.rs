@@ -23,6 +23,17 @@ fn the_repositorys_own_file() {
 }
 
 #[test]
+fn the_examples() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folders: Vec<_> =
+        std::fs::read_dir(examples).expect("examples/").map(|entry| entry.expect("entry").path()).collect();
+    assert!(folders.len() >= 2);
+    for folder in folders {
+        check(&std::fs::read_to_string(folder.join("images.toml")).expect("images.toml"), true);
+    }
+}
+
+#[test]
 fn every_kind_of_table() {
     check(
         r#"

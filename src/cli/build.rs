@@ -25,7 +25,14 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     }
     let selected = session.project.select(&args.images.patterns())?;
     let mut lock = session.project.lock.clone();
-    let finished = session.with_tools(|tools| session.project.make(tools, &mut lock, &selected))?;
+    let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
+    let old = &session.project.lock;
+    // Pins that are out of date are told before anything is made of them.
+    if args.locked && (lock.debian != old.debian || lock.environments != old.environments) {
+        return Err(Error::Locked { difference: difference(&session, &lock) }.into());
+    }
+    let finished =
+        session.with_tools(|tools| session.project.make_prepared(tools, &prepared, &mut lock, &selected))?;
     report_conflicts(&session, &finished);
 
     let outputs = outputs(&session, &selected, &finished)?;

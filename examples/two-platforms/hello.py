@@ -1,0 +1,7 @@
+"""Says where it runs."""
+
+import platform
+
+import pydantic
+
+print(platform.machine(), pydantic.VERSION)
