@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -47,7 +47,11 @@ impl Project {
     }
 
     fn imgforge(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imgforge"));
+        self.program(env!("CARGO_BIN_EXE_imgforge").as_ref(), arguments)
+    }
+
+    fn program(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.arg("--offline").args(arguments).current_dir(self.path("")).env_clear();
         command.env("HOME", self.0.path().join("home")).env("IMGFORGE_STORE", self.0.path().join("store"));
         command
@@ -111,7 +115,10 @@ fn missing_inputs_and_folders_are_named() {
 #[test]
 fn outputs_without_a_lock_are_not_begun() {
     let project = Project::new();
-    let mut build = project.imgforge(&["build", "--output", "../store/dist"]);
+    // Another user may not reach the folder that the program was built in.
+    let program = project.0.path().join("imgforge");
+    fs::copy(env!("CARGO_BIN_EXE_imgforge"), &program).unwrap();
+    let mut build = project.program(&program, &["build", "--output", "../store/dist"]);
     done(&mut project.imgforge(&["build", "--output", "../store/dist", "--compression", "gzip"]));
     fs::remove_dir_all(project.0.path().join("store")).unwrap();
     fs::create_dir(project.0.path().join("store")).unwrap();

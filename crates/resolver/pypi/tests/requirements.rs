@@ -229,7 +229,7 @@ fn what_is_refused() {
     world.refused("pure==1.0 --hash=sha256:B\n", "pure");
     world.refused(
         "sourced==1.0 --hash=sha256:A\n",
-        "sourced 1.0 has only sources (sourced-1.0.tar.gz): build it once",
+        "sourced 1.0 has only sources (sourced-1.0.tar.gz): build a wheel of it",
     );
     world.refused("absent==1.0 --hash=sha256:A\n", "absent");
     world.refused("native==3.0 --hash=sha256:A\n", "native==3.0");
