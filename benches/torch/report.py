@@ -41,7 +41,8 @@ def table(results: dict) -> str:
         theirs, ratio = "", ""
         if build is not None and push is not None:
             theirs = f"{seconds(build)} + {seconds(push)}"
-            ratio = f"{(build + push) / ours:.0f} ×" if ours else ""
+            times = (build + push) / ours
+            ratio = f"{times:.1f} ×" if times < 100 else f"{times:.0f} ×"
         lines.append(f"| {title} | {seconds(ours)} | {megabytes(memory)} | {theirs} | {ratio} |")
 
     first, limit, disk = (middle(name, "seconds") for name in ("imgforge first", "limit", "disk"))
