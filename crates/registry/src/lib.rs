@@ -1,0 +1,6 @@
+//! A client for OCI registries.
+//!
+//! Source: OCI distribution specification 1.1; Docker's token authentication specification.
+
+mod auth;
+mod reference;

@@ -1,0 +1,1 @@
+//! What names an image in a registry.
