@@ -4,3 +4,5 @@
 
 mod auth;
 mod reference;
+
+pub use reference::{Reference, ReferenceError};
