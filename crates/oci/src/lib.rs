@@ -21,6 +21,7 @@ mod error;
 mod image;
 mod index;
 pub mod json;
+pub mod layer;
 pub mod layout;
 mod media_type;
 mod medium;

@@ -8,12 +8,14 @@
 use std::collections::HashSet;
 use std::io::{self, Read};
 
-use crate::Error;
+use crate::{Digest, Error};
 
 /// Bytes of a header and the unit that content is padded to.
 pub(crate) const BLOCK: u64 = 512;
 /// Bytes of pax records or of a GNU long name; extended attributes can be large, names cannot.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// Bytes of an entry's path: no file system takes more at once.
+const MAX_PATH: usize = 4096;
 /// Entries of one stream: a thousand times what a large image layer has.
 const MAX_ENTRIES: usize = 4_000_000;
 
@@ -24,12 +26,14 @@ pub(crate) trait Input: Read + Sized {
 }
 
 /// One entry.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
     /// Relative, without `.` and without a trailing slash; empty for the root folder itself.
     pub path: Vec<u8>,
-    /// The header's type, `0` for a regular file.
+    /// The header's type: `0` a regular file, `1` a hard link, `2` a symbolic link, `5` a folder.
     pub kind: u8,
+    /// Where a link leads, as it is written: data, not to be followed. Empty for what is no link.
+    pub link: Vec<u8>,
     /// Bytes of content.
     pub size: u64,
     /// Byte of the stream at which the content starts.
@@ -37,8 +41,8 @@ pub(crate) struct Entry {
 }
 
 /// What the whole stream told.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
     /// Entries, extensions not counted.
     pub entries: usize,
     /// Entries whose parent folder has no entry before them.
@@ -51,9 +55,25 @@ pub(crate) struct Summary {
 ///
 /// # Errors
 /// [`Error::Tar`] for a broken stream, an unsafe name or two entries on one path; [`Error::Io`] from below.
-pub(crate) fn scan<R: Input>(mut input: R, mut visit: impl FnMut(Entry)) -> Result<Summary, Error> {
+pub(crate) fn scan<R: Input>(input: R, mut visit: impl FnMut(Entry)) -> Result<Summary, Error> {
+    read(input, &mut |entry, _| {
+        visit(entry);
+        Ok(())
+    })
+}
+
+/// Reads `input` to its end, calling `visit` for every entry, with its content: as much of it as `visit` does not read
+/// is passed over.
+///
+/// # Errors
+/// As [`scan`]; [`Error::Io`] when `visit` fails.
+pub(crate) fn read<R: Input>(
+    mut input: R,
+    visit: &mut dyn FnMut(Entry, &mut dyn Read) -> io::Result<()>,
+) -> Result<Summary, Error> {
     let mut summary = Summary::default();
-    let mut seen: HashSet<Vec<u8>> = HashSet::new();
+    // Paths by their hash: those of a hostile stream would fill the memory.
+    let mut seen: HashSet<Digest> = HashSet::new();
     let mut extension = Extension::default();
     let mut offset = 0;
     loop {
@@ -94,37 +114,42 @@ pub(crate) fn scan<R: Input>(mut input: R, mut visit: impl FnMut(Entry)) -> Resu
         let raw = path.unwrap_or_else(|| header.path());
         let shown = String::from_utf8_lossy(&raw).into_owned();
         let path = safe_path(&raw).map_err(|reason| fail(format!("entry `{shown}`: {reason}")))?;
+        let link = match kind {
+            b'1' | b'2' => link.unwrap_or_else(|| header.link()),
+            _ => Vec::new(),
+        };
         match kind {
             b'0' | b'7' => {}
             b'1'..=b'6' if size > 0 => {
                 return Err(fail(format!("entry `{shown}` has {size} bytes of content, but is no file")));
             }
             b'1' => {
-                let target = link.unwrap_or_else(|| header.link());
-                safe_path(&target).map_err(|reason| {
+                safe_path(&link).map_err(|reason| {
                     fail(format!(
                         "entry `{shown}` is a hard link to `{}`: {reason}",
-                        String::from_utf8_lossy(&target)
+                        String::from_utf8_lossy(&link)
                     ))
                 })?;
             }
             b'2'..=b'6' => {}
             _ => return Err(fail(format!("entry `{shown}` has the unknown type `{}`", kind.escape_ascii()))),
         }
-        if !seen.insert(path.clone()) {
+        if !seen.insert(Digest::of(&path)) {
             return Err(fail(format!("entry `{shown}` is there twice")));
         }
         summary.entries += 1;
         if summary.entries > MAX_ENTRIES {
             return Err(fail(format!("more than {MAX_ENTRIES} entries")));
         }
-        if parent(&path).is_some_and(|parent| !seen.contains(parent)) {
+        if parent(&path).is_some_and(|parent| !seen.contains(&Digest::of(parent))) {
             summary.without_parent += 1;
         }
-        visit(Entry { path, kind, size, offset });
         let span =
             size.checked_add(padding(size)).ok_or_else(|| fail(format!("entry `{shown}`: {size} bytes")))?;
-        skip(&mut input, span, offset)?;
+        let mut content = input.by_ref().take(size);
+        visit(Entry { path, kind, link, size, offset }, &mut content)?;
+        let left = content.limit();
+        skip(&mut input, left + padding(size), offset)?;
         offset = offset.checked_add(span).ok_or_else(|| fail(format!("entry `{shown}`: {size} bytes")))?;
     }
 }
@@ -302,6 +327,9 @@ fn safe_path(raw: &[u8]) -> Result<Vec<u8>, &'static str> {
     if raw.is_empty() {
         return Err("it has no name");
     }
+    if raw.len() > MAX_PATH {
+        return Err("a path of more than 4096 bytes");
+    }
     if raw.starts_with(b"/") {
         return Err("an absolute path");
     }
@@ -384,6 +412,33 @@ mod tests {
     }
 
     #[test]
+    fn content_and_links_can_be_read() {
+        let mut builder = Builder::new(Vec::new());
+        entry(&mut builder, "a", FILE, &[7; 700]);
+        let mut header = Made::new_ustar();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, "b", "../a").unwrap();
+        entry(&mut builder, "c", FILE, b"12345");
+        let bytes = builder.into_inner().unwrap();
+        for limit in [0, 3, 700, 9999] {
+            let mut found = Vec::new();
+            let visit = &mut |entry: Entry, content: &mut dyn Read| {
+                let mut start = Vec::new();
+                content.take(limit).read_to_end(&mut start)?;
+                found.push((String::from_utf8(entry.link).unwrap(), start.len() as u64));
+                Ok(())
+            };
+            read(bytes.as_slice(), visit).unwrap();
+            let expected = [("", 700.min(limit)), ("../a", 0), ("", 5.min(limit))];
+            assert_eq!(found, expected.map(|(link, read)| (link.to_owned(), read)));
+        }
+        let visit = &mut |_: Entry, content: &mut dyn Read| io::copy(content, &mut io::sink()).map(drop);
+        let error = read(&bytes[..600], visit).unwrap_err();
+        assert!(error.to_string().contains("it ends in the middle"), "{error}");
+    }
+
+    #[test]
     fn long_names() {
         let long = "d/".repeat(120) + "x";
         let mut gnu = Builder::new(Vec::new());
@@ -402,6 +457,10 @@ mod tests {
         check(&stream(&[("/a", FILE, b"")]), "entry `/a`: an absolute path");
         check(&stream(&[("a/../../b", FILE, b"")]), "a path that leaves its root");
         check(&stream(&[("", FILE, b"")]), "it has no name");
+        let mut pax = Builder::new(Vec::new());
+        pax.append_pax_extensions([("path", "d/".repeat(2049).as_bytes())]).unwrap();
+        entry(&mut pax, "short", DIR, b"");
+        check(&pax.into_inner().unwrap(), "a path of more than 4096 bytes");
         check(&stream(&[("a", FILE, b""), ("./a", FILE, b"")]), "entry `./a` is there twice");
     }
 

@@ -4,17 +4,15 @@
 //! finding and tells all of them, each with its image, its layer and both values. Documents first (they are small and
 //! lead to everything), then the layers, each once however many images share it, in parallel.
 
-mod layer;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::layer::{self, Summary};
 use crate::medium::blob_name;
 use crate::read::{MAX_CONFIG, MAX_DEPTH, MAX_MANIFEST, children, entries, is_image};
-use crate::tar::Summary;
 use crate::{
     Blob, Compression, Descriptor, DiffId, Digest, Error, Image, Kind, Medium, Platform, REF_NAME, archive,
     kind, layout as layout_folder,
@@ -262,7 +260,7 @@ impl Content {
                 vec![Error::SizeMismatch { what: digest.to_string(), expected: self.size, found }],
             );
         }
-        let read = match layer::read(content, self.compression) {
+        let read = match layer::read(content, self.compression, &mut |_, _| Ok(())) {
             Ok(read) => read,
             Err(error) => return (Vec::new(), vec![error]),
         };

@@ -1,7 +1,15 @@
+//! Layers as they are read: stored bytes to tar entries, with both hashes on the way.
+//!
+//! One pass over the bytes for all that can be asked of a layer, because bases are large: what it is called by
+//! ([`Contents::digest`]), what a config says of it ([`Tar::diff_id`]), and what is in it. Nothing is kept of the content
+//! but what the visitor keeps, and nothing that the visitor saw may be believed before the digest was compared.
+
 use std::io::{self, BufRead as _, BufReader, Read};
 
-use crate::tar::{self, Input, Summary};
+use crate::tar::{self, Input};
 use crate::{Compression, Digest, Error, Hasher};
+
+pub use crate::tar::{Entry, Summary};
 
 /// Bytes of a layer, uncompressed, at most: a bomb ends here.
 const MAX_LAYER: u64 = 256 << 30;
@@ -10,42 +18,61 @@ const MAX_LAYER: u64 = 256 << 30;
 const BUFFER: usize = 256 << 10;
 
 /// What a blob turned out to be.
-pub(super) struct Contents {
+#[derive(Debug)]
+pub struct Contents {
     /// Of the stored bytes.
     pub digest: Digest,
+    /// How many there are.
+    pub size: u64,
     /// What is inside; nothing when it is no layer.
     pub layer: Option<Tar>,
 }
 
 /// A layer, uncompressed.
-pub(super) struct Tar {
+#[derive(Debug)]
+pub struct Tar {
     /// Of the tar stream; an error when it cannot be uncompressed.
     pub diff_id: Result<Digest, Error>,
     /// How the tar is made.
     pub summary: Result<Summary, Error>,
 }
 
-/// Reads a blob to its end, once, for all that can be said of it.
-pub(super) fn read(content: impl Read, compression: Option<Compression>) -> Result<Contents, Error> {
+/// Is given each entry of a layer with its content, of which it may read as much as it likes.
+pub type Visit<'a> = dyn FnMut(Entry, &mut dyn Read) -> io::Result<()> + 'a;
+
+/// Reads a blob to its end, once, for all that can be said of it; `visit` is called for each entry in the order of the
+/// tar, as long as that is sound. Without a compression the blob is no layer, and is only hashed.
+///
+/// # Errors
+/// [`Error::Io`] when the stored bytes can't be read. What is wrong with them is in the result, since to say which it is
+/// (damaged, not what the config says, no sound tar) takes all of it.
+pub fn read(
+    content: impl Read,
+    compression: Option<Compression>,
+    visit: &mut Visit<'_>,
+) -> Result<Contents, Error> {
     let mut stored = BufReader::with_capacity(BUFFER, Hashed::new(content));
     let layer = match compression {
         None => None,
-        Some(Compression::None) => Some(uncompressed(&mut stored, "tar")),
+        Some(Compression::None) => Some(uncompressed(&mut stored, "tar", visit)),
         // A gzip layer may have as many members as an archive has files.
         Some(Compression::Gzip) => {
-            Some(uncompressed(flate2::bufread::MultiGzDecoder::new(&mut stored), "gzip"))
+            Some(uncompressed(flate2::bufread::MultiGzDecoder::new(&mut stored), "gzip", visit))
         }
-        Some(Compression::Zstd) => Some(uncompressed(zstd::Decoder::with_buffer(&mut stored)?, "zstd")),
+        Some(Compression::Zstd) => {
+            Some(uncompressed(zstd::Decoder::with_buffer(&mut stored)?, "zstd", visit))
+        }
     };
     // A stream that cannot be uncompressed was probably damaged, which its digest tells better.
     io::copy(&mut stored, &mut io::sink())?;
-    Ok(Contents { digest: stored.into_inner().hasher.finish(), layer })
+    let hasher = stored.into_inner().hasher;
+    Ok(Contents { size: hasher.len(), digest: hasher.finish(), layer })
 }
 
-fn uncompressed(decoder: impl Read, format: &'static str) -> Tar {
+fn uncompressed(decoder: impl Read, format: &'static str, visit: &mut Visit<'_>) -> Tar {
     let broken = |error: io::Error| Error::Compression { format, detail: error.to_string() };
     let mut plain = BufReader::with_capacity(BUFFER, Hashed::new(decoder));
-    let summary = match tar::scan(&mut plain, |_| {}) {
+    let summary = match tar::read(&mut plain, visit) {
         Err(Error::Io(error)) => return Tar { diff_id: Err(broken(error)), summary: Ok(Summary::default()) },
         summary => summary,
     };
