@@ -127,6 +127,17 @@ pub enum Error {
         /// Levels at most.
         limit: usize,
     },
+    /// An index leads to more documents than any honest one.
+    #[error("{what} leads to more than {limit} manifests")]
+    TooMany {
+        /// The reference that was followed.
+        what: String,
+        /// Manifests and indexes at most.
+        limit: usize,
+    },
+    /// Something that is no part of this crate was asked for a document and failed: a registry.
+    #[error(transparent)]
+    Source(Box<dyn std::error::Error + Send + Sync>),
     /// A folder or file that is no layout or archive.
     #[error("{place} is not {expected}: {detail}")]
     NotAnImage {

@@ -173,6 +173,17 @@ impl Image {
         Ok(Self { manifest: bare(manifest), config: bare(config), configuration, layers, platform })
     }
 
+    /// Compares the config with what an index says of the image.
+    pub(crate) fn check_platform(&self, claimed: &Platform) -> Result<(), Error> {
+        if self.platform.can_be(claimed) {
+            return Ok(());
+        }
+        Err(Error::Inconsistent {
+            what: format!("image {}", self.manifest.descriptor().digest),
+            detail: format!("the index says that it is for {claimed}, its config says {}", self.platform),
+        })
+    }
+
     /// What an index or a ref has of it: the manifest's descriptor with the platform.
     pub fn descriptor(&self) -> Descriptor {
         Descriptor { platform: Some(self.platform.clone()), ..self.manifest.descriptor().clone() }

@@ -42,4 +42,5 @@ pub use media_type::{Compression, Kind, MediaType, kind};
 pub use medium::Medium;
 pub use platform::{ParsePlatformError, Platform};
 pub use reach::reachable;
+pub use read::Documents;
 pub use reference::{REF_NAME, Ref};

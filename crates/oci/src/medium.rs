@@ -116,6 +116,16 @@ impl Medium {
         Blob::verified(descriptor.clone(), bytes)
     }
 
+    /// Opens a blob of any size, to be copied; whoever takes the bytes verifies them.
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`] when it is not there, [`Error::Io`] when it cannot be opened.
+    pub fn blob_reader(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, Error> {
+        let name = blob_name(digest);
+        let (content, _) = self.open(&name)?.ok_or_else(|| self.missing(&name))?;
+        Ok(content)
+    }
+
     pub(crate) fn missing(&self, name: &str) -> Error {
         Error::NotAnImage {
             place: self.place.clone(),

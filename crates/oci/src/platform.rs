@@ -72,6 +72,13 @@ impl Platform {
             == (&other.os, &other.architecture, other.implied_variant())
     }
 
+    /// Whether a config that says this can be what an index has under `claimed`. Configs often leave the variant out, of
+    /// a less usual machine too, which the index tells then.
+    pub(crate) fn can_be(&self, claimed: &Self) -> bool {
+        self.variant.is_none() && (&self.os, &self.architecture) == (&claimed.os, &claimed.architecture)
+            || self.matches(claimed)
+    }
+
     fn implied_variant(&self) -> Option<&str> {
         self.variant().or(match self.architecture.as_str() {
             "arm64" => Some("v8"),
@@ -178,5 +185,10 @@ mod tests {
         assert!(matches("linux/arm/v7", "linux/arm"));
         assert!(!matches("linux/arm/v6", "linux/arm"));
         assert!(!matches("linux/amd64", "linux/arm64"));
+        let can_be = |a: &str, b: &str| a.parse::<Platform>().unwrap().can_be(&b.parse().unwrap());
+        assert!(can_be("linux/arm", "linux/arm/v6"));
+        assert!(can_be("linux/arm/v7", "linux/arm"));
+        assert!(!can_be("linux/arm/v7", "linux/arm/v6"));
+        assert!(!can_be("linux/arm", "linux/arm64"));
     }
 }

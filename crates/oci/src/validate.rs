@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::layer::{self, Summary};
 use crate::medium::blob_name;
-use crate::read::{MAX_CONFIG, MAX_DEPTH, MAX_MANIFEST, children, entries, is_image};
+use crate::read::{MAX_CONFIG, MAX_DEPTH, MAX_DOCUMENTS, MAX_MANIFEST, children, entries, is_image};
 use crate::{
     Blob, Compression, Descriptor, DiffId, Digest, Error, Image, Kind, Medium, Platform, REF_NAME, archive,
     kind, layout as layout_folder,
@@ -90,11 +90,13 @@ pub fn medium(medium: &Medium) -> Result<Report, Error> {
         problems: Vec::new(),
         documents: BTreeMap::new(),
         contents: BTreeMap::new(),
+        seen: BTreeSet::new(),
     };
     for entry in entries(medium)? {
         let name = entry.annotations.get(REF_NAME).cloned().unwrap_or_default();
         let place = if name.is_empty() { entry.digest.to_string() } else { name.clone() };
         walk.name = name;
+        walk.seen.clear();
         walk.descriptor(&place, &entry, 0);
     }
     let Walk { mut report, mut problems, documents, contents, .. } = walk;
@@ -128,6 +130,9 @@ struct Walk<'a> {
     medium: &'a Medium,
     /// Of the entry of `index.json` that is being followed.
     name: String,
+    /// What that entry led to, under which platform. What is named twice is looked at once, so that indexes of
+    /// indexes cannot make endless work.
+    seen: BTreeSet<(Digest, Option<Platform>)>,
     report: Report,
     problems: Vec<Problem>,
     /// Indexes, manifests and configs that were read and verified, with their bytes.
@@ -157,6 +162,16 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return self
                 .problem(place, Error::TooDeep { what: descriptor.digest.to_string(), limit: MAX_DEPTH });
+        }
+        if !self.seen.insert((descriptor.digest, descriptor.platform.clone())) {
+            return;
+        }
+        if self.seen.len() > MAX_DOCUMENTS {
+            // Said once.
+            if self.seen.len() == MAX_DOCUMENTS + 1 {
+                self.problem(place, Error::TooMany { what: self.name.clone(), limit: MAX_DOCUMENTS });
+            }
+            return;
         }
         let read = self.document(descriptor, MAX_MANIFEST).and_then(|blob| Ok((children(&blob)?, blob)));
         let (children, blob) = match read {
@@ -201,12 +216,7 @@ impl Walk<'_> {
         let config = self.document(config, MAX_CONFIG)?;
         let image = Image::from_blobs(manifest, config)?;
         let platform = image.platform();
-        if let Some(claimed) = descriptor.platform.as_ref().filter(|claimed| !claimed.matches(platform)) {
-            return Err(Error::Inconsistent {
-                what: format!("image {}", descriptor.digest),
-                detail: format!("the index says that it is for {claimed}, its config says {platform}"),
-            });
-        }
+        descriptor.platform.iter().try_for_each(|claimed| image.check_platform(claimed))?;
         let count = image.layers().len();
         for (number, layer) in image.layers().iter().enumerate() {
             let place = format!("{place}, layer {} of {count} ({})", number + 1, layer.history);
