@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use imgforge_oci::{Digest, Hasher};
+use memmap2::MmapMut;
 
 use crate::Store;
+use crate::direct::{BLOCK, DirectWriter};
 use crate::error::{At as _, StoreError};
 use crate::spool::Spool;
 use crate::stamp::{Stamp, touch};
@@ -85,7 +87,7 @@ impl Store {
         let digest = Digest::of(bytes);
         if !self.contains(&digest)? {
             let mut writer = self.writer()?;
-            writer.spool.append(bytes)?;
+            writer.write_all(bytes).at(&self.tmp())?;
             writer.commit(digest, bytes.len() as u64)?;
         }
         Ok(digest)
@@ -97,7 +99,13 @@ impl Store {
     /// As for any writing to the store.
     pub fn writer(&self) -> Result<BlobWriter, StoreError> {
         let (file, path) = self.create_tmp()?;
-        Ok(BlobWriter { store: self.clone(), spool: Spool::new(file, path, 0) })
+        Ok(BlobWriter {
+            store: self.clone(),
+            direct: None,
+            direct_len: 0,
+            block: None,
+            spool: Spool::new(file, path, 0),
+        })
     }
 
     /// Begins a blob that is hashed as it is written.
@@ -190,17 +198,24 @@ impl Store {
 
 /// A blob being written, by somebody who knows its digest at the end. Dropped without a commit, it leaves nothing.
 ///
-/// Each write is a system call: give it 64 KiB and more at a time.
+/// What is written gathers in blocks, which go to the disk while the next ones are taken. An error of the disk is told by
+/// a later write, or by the commit.
 #[derive(Debug)]
 pub struct BlobWriter {
     store: Store,
+    /// From the first full block on, where the file system can. Dropped, and waited for, before the file is.
+    direct: Option<DirectWriter>,
+    /// The block that is being filled, and how far it is.
+    block: Option<(MmapMut, usize)>,
+    /// Bytes that went past the spool.
+    direct_len: u64,
     spool: Spool,
 }
 
 impl BlobWriter {
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
-        self.spool.written
+        self.spool.written + self.direct_len + self.block.as_ref().map_or(0, |(_, filled)| *filled as u64)
     }
 
     /// Puts the blob into the store. `digest` and `size` must have been computed from the very bytes that were
@@ -209,19 +224,65 @@ impl BlobWriter {
     /// # Errors
     /// [`StoreError::Size`] when another number of bytes was written, or as for any writing to the store.
     pub fn commit(mut self, digest: Digest, size: u64) -> Result<(), StoreError> {
-        if size != self.spool.written {
-            return Err(StoreError::Size { digest, written: self.spool.written, expected: size });
+        if size != self.written() {
+            return Err(StoreError::Size { digest, written: self.written(), expected: size });
         }
         if self.store.contains(&digest)? {
             return Ok(());
         }
+        self.settle().at(&self.spool.path)?;
         self.store.publish(&mut self.spool, &digest)
+    }
+
+    /// Hands a full block on.
+    fn write_block(&mut self, block: MmapMut) -> io::Result<()> {
+        if self.direct.is_none() && self.spool.written == 0 {
+            self.direct = DirectWriter::open(&self.spool.path);
+        }
+        match &mut self.direct {
+            Some(direct) => {
+                self.direct_len += block.len() as u64;
+                direct.write(block)
+            }
+            None => {
+                self.spool.write_all(&block)?;
+                self.block = Some((block, 0));
+                Ok(())
+            }
+        }
+    }
+
+    /// Has everything in the file: the blocks that are on their way, and the last one, which is no whole block.
+    fn settle(&mut self) -> io::Result<()> {
+        if let Some(direct) = &mut self.direct {
+            direct.finish()?;
+            self.spool.advance(std::mem::take(&mut self.direct_len))?;
+        }
+        match self.block.take() {
+            Some((block, filled)) => self.spool.write_all(block.get(..filled).unwrap_or(&block)),
+            None => Ok(()),
+        }
     }
 }
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.spool.write(bytes)
+        let (mut block, filled) = match (self.block.take(), &mut self.direct) {
+            (Some(block), _) => block,
+            (None, Some(direct)) => (direct.block()?, 0),
+            (None, None) => (MmapMut::map_anon(BLOCK)?, 0),
+        };
+        let count = bytes.len().min(block.len() - filled);
+        let (source, target) = (bytes.get(..count), block.get_mut(filled..filled + count));
+        if let (Some(source), Some(target)) = (source, target) {
+            target.copy_from_slice(source);
+        }
+        if filled + count == block.len() {
+            self.write_block(block)?;
+        } else {
+            self.block = Some((block, filled + count));
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -230,8 +291,6 @@ impl Write for BlobWriter {
 }
 
 /// A blob being written and hashed. Dropped without a commit, it leaves nothing.
-///
-/// Each write is a system call: give it 64 KiB and more at a time.
 pub struct HashingWriter {
     writer: BlobWriter,
     hasher: Hasher,

@@ -46,6 +46,7 @@
 //! dated by the file system, and the collector is told what time it is.
 
 mod blob;
+mod direct;
 mod error;
 mod gc;
 mod lock;

@@ -42,6 +42,13 @@ impl Spool {
         }
     }
 
+    /// Passes over bytes that were written by another descriptor and are on the disk.
+    pub(crate) fn advance(&mut self, count: u64) -> io::Result<()> {
+        self.written += count;
+        self.pending = self.written;
+        self.file.seek(SeekFrom::Start(self.written)).map(drop)
+    }
+
     /// Empties the file.
     pub(crate) fn rewind(&mut self) -> Result<(), StoreError> {
         self.file.set_len(0).at(&self.path)?;

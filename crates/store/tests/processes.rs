@@ -331,7 +331,8 @@ fn fill(dir: &Path) {
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert!(error.to_string().contains("imgforge gc"), "{error}");
     let mut writer = store.hashing_writer().unwrap();
-    let error = writer.write_all(&vec![3; 3_000_000]).unwrap_err();
+    // Blocks are written while the next ones are taken, so that their error comes with a later one.
+    let error = writer.write_all(&vec![3; 20_000_000]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     drop(writer);
     assert_eq!(fs::read_dir(dir.join("store/tmp")).unwrap().count(), 0);
