@@ -5,4 +5,5 @@
 mod auth;
 mod reference;
 
+pub use auth::{AuthError, HelperProblem, Keychain, Secret};
 pub use reference::{Reference, ReferenceError};
