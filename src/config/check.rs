@@ -606,6 +606,6 @@ mod tests {
         let config = parse(&text).unwrap();
         let image = &config.images["a"];
         assert_eq!(image.env.iter().map(|(k, v)| format!("{k}{v}")).collect::<Vec<_>>(), ["A1", "B2"]);
-        assert_eq!((image.base.as_str(), &image.cmd[..]), ("b", &["x".to_owned()][..]));
+        assert_eq!((image.base.as_str(), image.cmd.as_deref()), ("b", Some(&["x".to_owned()][..])));
     }
 }

@@ -17,10 +17,10 @@ pub struct Image {
     pub files: Vec<FileSpec>,
     /// Environment variables; `PATH` gets the environments' `bin` folders first unless it is set here.
     pub env: BTreeMap<String, String>,
-    /// The command's fixed part.
-    pub entrypoint: Vec<String>,
-    /// The command's default arguments.
-    pub cmd: Vec<String>,
+    /// The command's fixed part; empty for none. `None`: the base's.
+    pub entrypoint: Option<Vec<String>>,
+    /// The command's default arguments; empty for none. `None`: the base's, unless there is an entrypoint.
+    pub cmd: Option<Vec<String>>,
     /// Additions to `/etc/passwd` and `/etc/group`.
     pub users: Vec<User>,
     /// Who runs the command: a name or `UID[:GID]`.
@@ -128,11 +128,8 @@ impl ImageTable {
                 .unwrap_or_default(),
             files: list(below.map(|image| &image.files), self.files),
             env: map(below.map(|image| &image.env), self.env),
-            entrypoint: self
-                .entrypoint
-                .or_else(|| below.map(|image| image.entrypoint.clone()))
-                .unwrap_or_default(),
-            cmd: self.cmd.or_else(|| below.map(|image| image.cmd.clone())).unwrap_or_default(),
+            entrypoint: self.entrypoint.or_else(|| below.and_then(|image| image.entrypoint.clone())),
+            cmd: self.cmd.or_else(|| below.and_then(|image| image.cmd.clone())),
             users: [below.map(|image| image.users.clone()).unwrap_or_default(), self.users].concat(),
             user: self.user.or_else(|| below.and_then(|image| image.user.clone())),
             workdir: self.workdir.or_else(|| below.and_then(|image| image.workdir.clone())),

@@ -4,7 +4,8 @@ use oci_spec::image as spec;
 
 use crate::{Error, Platform};
 
-/// How a container of an image is run: the input of [`Image::assemble`](crate::Image::assemble).
+/// How a container of an image is run: the input of [`Image::assemble`](crate::Image::assemble) and of
+/// [`Image::assemble_on`](crate::Image::assemble_on).
 ///
 /// Plain data that is checked when it becomes a config, so that a mistake is reported in the words of the
 /// specification and not by a runtime on another host. Source: OCI image specification, "Image Configuration".
@@ -14,12 +15,13 @@ pub struct ImageConfig {
     pub platform: Platform,
     /// When it was made, in seconds since 1970.
     pub created: u64,
-    /// Variables, in the order in which they are set.
+    /// Variables, in the order in which they are set. Those of a base come before them, and stay in their place.
     pub env: Vec<(String, String)>,
-    /// The program and its first arguments; empty for none.
-    pub entrypoint: Vec<String>,
-    /// The further arguments, which a user may replace; empty for none.
-    pub cmd: Vec<String>,
+    /// The program and its first arguments; empty for none. Nothing: the base's, if there is one.
+    pub entrypoint: Option<Vec<String>>,
+    /// The further arguments, which a user may replace; empty for none. Nothing: the base's, unless the entrypoint
+    /// is given.
+    pub cmd: Option<Vec<String>>,
     /// `user`, `uid`, `user:group` or `uid:gid`.
     pub user: Option<String>,
     /// The working folder, absolute.
@@ -41,8 +43,8 @@ impl ImageConfig {
             platform,
             created: 0,
             env: Vec::new(),
-            entrypoint: Vec::new(),
-            cmd: Vec::new(),
+            entrypoint: None,
+            cmd: None,
             user: None,
             workdir: None,
             labels: BTreeMap::new(),
@@ -64,8 +66,8 @@ impl ImageConfig {
     pub(crate) fn to_spec(&self) -> Result<spec::Config, Error> {
         let mut config = spec::Config::default();
         config.set_env(some_list(self.env_list()?));
-        config.set_entrypoint(some_list(self.entrypoint.clone()));
-        config.set_cmd(some_list(self.cmd.clone()));
+        config.set_entrypoint(self.entrypoint.clone().and_then(some_list));
+        config.set_cmd(self.cmd.clone().and_then(some_list));
         config.set_user(optional(
             "User",
             self.user.as_deref(),
@@ -97,7 +99,7 @@ impl ImageConfig {
         if !self.labels.is_empty() {
             config.set_labels(Some(self.labels.clone().into_iter().collect()));
         }
-        for word in self.entrypoint.iter().chain(&self.cmd) {
+        for word in self.entrypoint.iter().chain(&self.cmd).flatten() {
             optional(
                 "Entrypoint or Cmd",
                 Some(word),

@@ -62,6 +62,17 @@ pub enum Error {
         /// What it is.
         found: String,
     },
+    /// A base has a layer that only its vendor may hand out.
+    #[error(
+        "layer {layer} of the base has the media type `{media_type}`: it comes from its vendor alone, and no image \
+         with it can be passed on; choose another base"
+    )]
+    Foreign {
+        /// The layer.
+        layer: Digest,
+        /// Its media type.
+        media_type: String,
+    },
     /// A value of the image config is outside the specification's grammar.
     #[error("image config: {field} `{value}` is not valid: {expected}")]
     Config {

@@ -3,9 +3,8 @@ use std::collections::BTreeMap;
 use oci_spec::image as spec;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Blob, Descriptor, DiffId, Digest, Error, ImageConfig, Kind, MediaType, Platform, json, kind, timestamp,
-};
+use crate::base::{self, BASE_DIGEST, BASE_NAME, BaseImage};
+use crate::{Blob, Descriptor, DiffId, Digest, Error, ImageConfig, Kind, MediaType, Platform, json, kind};
 
 /// A layer, described: everything that a manifest and a config say of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +60,38 @@ impl Image {
         layers: &[Layer],
         annotations: &BTreeMap<String, String>,
     ) -> Result<Self, Error> {
+        Self::make(None, config, layers, annotations.clone())
+    }
+
+    /// As [`assemble`](Self::assemble), on top of another image.
+    ///
+    /// The base's layers stay below and its history stays before. Its config is gone on from, by the rules of a
+    /// Dockerfile: variables and labels are set by name, ports and volumes are added, the user, the working folder
+    /// and the signal stay unless they are given, and an entrypoint that is given takes the base's arguments away.
+    /// What the specification has no word for (a health check, triggers) stays. The manifest has [`BASE_NAME`] and
+    /// [`BASE_DIGEST`] among its annotations.
+    ///
+    /// # Errors
+    /// As [`assemble`](Self::assemble); [`Error::Inconsistent`] when the base is for another platform,
+    /// [`Error::Foreign`] when it has a layer that must not be passed on.
+    pub fn assemble_on(
+        base: &BaseImage<'_>,
+        config: &ImageConfig,
+        layers: &[Layer],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let mut all = BTreeMap::from([(BASE_DIGEST.to_owned(), base.digest.to_string())]);
+        all.extend(base.name.map(|name| (BASE_NAME.to_owned(), name.to_owned())));
+        all.extend(annotations.clone());
+        Self::make(Some(base.image), config, layers, all)
+    }
+
+    fn make(
+        base: Option<&Self>,
+        config: &ImageConfig,
+        layers: &[Layer],
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
         for layer in layers {
             if !matches!(kind(&layer.media_type), Kind::Layer(_)) {
                 return Err(Error::MediaType {
@@ -70,47 +101,25 @@ impl Image {
                 });
             }
         }
-        let created = timestamp(config.created)?;
-
-        let mut rootfs = spec::RootFs::default();
-        rootfs.set_diff_ids(layers.iter().map(|layer| layer.diff_id.to_string()).collect());
-        let history = layers.iter().map(|layer| {
-            let mut entry = spec::History::default();
-            entry.set_created(Some(created.clone()));
-            entry.set_created_by(Some(layer.history.clone()));
-            entry
-        });
-        let mut configuration = spec::ImageConfiguration::default();
-        configuration.set_created(Some(created.clone()));
-        configuration.set_os(config.platform.os().into());
-        configuration.set_architecture(config.platform.architecture().into());
-        configuration.set_variant(config.platform.variant().map(str::to_owned));
-        configuration.set_config(Some(config.to_spec()?));
-        configuration.set_rootfs(rootfs);
-        configuration.set_history(Some(history.collect()));
+        let below = base.map_or_else(|| Ok(Vec::new()), base::layers)?;
+        let configuration = base::configuration(base, config, layers)?;
         let config_blob = Blob::of(MediaType::ImageConfig, &configuration)?;
 
+        let descriptors = below.iter().chain(layers).map(|layer| layer.descriptor().to_spec());
         let mut manifest = spec::ImageManifestBuilder::default()
             .schema_version(spec::SCHEMA_VERSION)
             .media_type(MediaType::ImageManifest)
             .config(config_blob.descriptor().to_spec())
-            .layers(layers.iter().map(|layer| layer.descriptor().to_spec()).collect::<Vec<_>>())
+            .layers(descriptors.collect::<Vec<_>>())
             .build()
             .map_err(|error| Error::Inconsistent {
                 what: "the manifest".to_owned(),
                 detail: error.to_string(),
             })?;
         if !annotations.is_empty() {
-            manifest.set_annotations(Some(annotations.clone().into_iter().collect()));
+            manifest.set_annotations(Some(annotations.into_iter().collect()));
         }
-        let manifest = Blob::of(MediaType::ImageManifest, &manifest)?;
-        Ok(Self {
-            manifest,
-            config: config_blob,
-            configuration,
-            layers: layers.to_vec(),
-            platform: config.platform.clone(),
-        })
+        Self::from_blobs(Blob::of(MediaType::ImageManifest, &manifest)?, config_blob)
     }
 
     /// Reads an image from its manifest and its config, OCI's or Docker's.
@@ -207,6 +216,12 @@ impl Image {
     /// The layers, from the bottom up.
     pub fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// The value of an environment variable.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let pairs = self.configuration.config().as_ref()?.env().as_ref()?;
+        pairs.iter().rev().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// What it runs on.

@@ -14,6 +14,7 @@
 //! parsed, and no name or number in it is trusted.
 
 pub mod archive;
+mod base;
 mod config;
 mod descriptor;
 mod digest;
@@ -32,6 +33,7 @@ mod reference;
 mod tar;
 pub mod validate;
 
+pub use base::{BASE_DIGEST, BASE_NAME, BaseImage};
 pub use config::{ImageConfig, timestamp};
 pub use descriptor::{Blob, Descriptor};
 pub use digest::{DiffId, Digest, Hasher, ParseDigestError};

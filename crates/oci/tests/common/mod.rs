@@ -104,8 +104,8 @@ impl Store {
 pub fn config(platform: &str) -> ImageConfig {
     ImageConfig {
         env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("A".into(), "1".into())],
-        entrypoint: vec!["/srv/hello".into()],
-        cmd: vec!["world".into()],
+        entrypoint: Some(vec!["/srv/hello".into()]),
+        cmd: Some(vec!["world".into()]),
         user: Some("65532:65532".into()),
         workdir: Some("/srv".into()),
         labels: [("org.opencontainers.image.title".into(), "hello".into())].into(),
