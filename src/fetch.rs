@@ -1,6 +1,6 @@
 //! Fetching: from a digest and the places where its bytes may be, to a verified blob in the store.
 //!
-//! The only module, beside the registry in `imgforge-oci`, that opens a connection. It trusts nobody: whatever a
+//! One of two that open a connection; the other is the registry's client, `imgforge-registry`. It trusts nobody: whatever a
 //! vendor folder, a mirror, a proxy or the original host sends is compared with the locked digest before it gets its
 //! name in the store. That is why any number of sources can be tried, the nearest first, and why a download may go on
 //! from one source where another broke off:
@@ -41,16 +41,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use imgforge_http as http;
+use imgforge_http::{Halt, redacted};
 use imgforge_oci::Digest;
 use imgforge_store::{Finished, Partial, Store};
-use reqwest::Url;
-use reqwest::blocking::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, Url};
 
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{Attempt, FetchError, Reason};
+pub use imgforge_http::Patience;
 pub use mirror::{Mirror, MirrorError};
 
-use transfer::{Http, Trouble};
+use transfer::Connections;
 
 /// One artifact to fetch.
 #[derive(Clone, Debug)]
@@ -85,7 +87,7 @@ pub enum Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(url) => write!(f, "Url({})", error::redacted(url)),
+            Self::Url(url) => write!(f, "Url({})", redacted(url)),
             Self::Path(path) => write!(f, "Path({})", path.display()),
         }
     }
@@ -108,34 +110,6 @@ pub struct FetchSettings {
     pub patience: Patience,
 }
 
-/// When to try again and when to give up.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Further attempts after a failure that may pass. A download that makes headway between two failures is not
-    /// counted against.
-    pub retries: u32,
-    /// The wait before the first further attempt; it doubles with each, and varies by half.
-    pub first_wait: Duration,
-    /// The longest wait, whatever the server asks for.
-    pub longest_wait: Duration,
-    /// How long a connection may take to come about.
-    pub connect: Duration,
-    /// How long a server may be silent.
-    pub silence: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            retries: 4,
-            first_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(60),
-            connect: Duration::from_secs(15),
-            silence: Duration::from_secs(30),
-        }
-    }
-}
-
 /// What happens to a request, for whoever shows it.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -155,7 +129,7 @@ pub enum Event<'a> {
         /// After this time.
         wait: Duration,
         /// Why it failed.
-        reason: &'a Reason,
+        reason: &'a imgforge_http::Reason,
     },
     /// A source was given up; the next one is tried.
     Rejected(&'a Attempt),
@@ -169,7 +143,7 @@ pub type OnEvent<'a> = &'a (dyn Fn(&Request, Event<'_>) + Sync);
 /// Fetches, with one pool of connections.
 #[derive(Debug)]
 pub struct Fetcher {
-    http: Http,
+    connections: Connections,
     settings: FetchSettings,
     /// Mirrors, by position, that could not be reached: they are not waited for once per artifact.
     dead_mirrors: Mutex<HashSet<usize>>,
@@ -188,8 +162,8 @@ impl Fetcher {
     }
 
     fn with_client(settings: FetchSettings, client: ClientBuilder) -> Result<Self, FetchError> {
-        let http = Http::new(client, settings.credentials.clone(), settings.patience)?;
-        Ok(Self { http, settings, dead_mirrors: Mutex::default() })
+        let connections = Connections::new(client, settings.credentials.clone(), settings.patience)?;
+        Ok(Self { connections, settings, dead_mirrors: Mutex::default() })
     }
 
     /// Fetches many artifacts at a time, in about the order given. After a failure no more are begun, and those
@@ -261,16 +235,18 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError::Get`] with the reason; [`Reason::TooLong`] for more than `limit` bytes.
     pub fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
-        let failed = |reason| FetchError::Get { url: error::redacted(url), reason };
-        let parsed = Url::parse(url).map_err(|error| failed(Reason::Url(error.to_string())))?;
+        let failed = |reason| FetchError::Get { url: redacted(url), reason };
+        let parsed = Url::parse(url).map_err(|error| failed(http::Reason::Url(error.to_string()).into()))?;
         if parsed.scheme() == "file" {
-            let path = parsed.to_file_path().map_err(|()| failed(Reason::Url("not a path".to_owned())))?;
+            let path = parsed
+                .to_file_path()
+                .map_err(|()| failed(http::Reason::Url("not a path".to_owned()).into()))?;
             return read_file(&path, limit).map_err(failed);
         }
         if self.settings.offline {
             return Err(failed(Reason::Offline));
         }
-        self.http.get(&parsed, limit).map_err(failed)
+        self.connections.get(&parsed, limit).map_err(|reason| failed(reason.into()))
     }
 
     fn fetch_unless(
@@ -302,7 +278,7 @@ impl Fetcher {
                 }
                 Place::Url { url, mirror } => {
                     let outcome = self.download(stop, partial, &url, mirror, request, on_event)?;
-                    (error::redacted(url.as_str()), outcome)
+                    (redacted(url.as_str()), outcome)
                 }
                 Place::Broken { text, reason } => (text, Outcome::Rejected { partial, reason }),
             };
@@ -402,7 +378,7 @@ impl Fetcher {
     fn download(
         &self,
         stop: &AtomicBool,
-        mut partial: Partial,
+        partial: Partial,
         url: &Url,
         mirror: Option<usize>,
         request: &Request,
@@ -415,26 +391,30 @@ impl Fetcher {
         if mirror.is_some_and(|index| dead().contains(&index)) {
             return Ok(Outcome::Rejected { partial, reason: Reason::Dead });
         }
-        // Bytes of two transfers may fail to fit together, which is not the second one's fault: once more, whole.
-        for is_last in [false, true] {
-            let transfer = self.http.download(stop, &mut partial, url, request, on_event);
-            let is_spliced = match transfer {
-                Ok(is_spliced) => is_spliced,
-                Err(Trouble::Store(error)) => return Err(error.into()),
-                Err(Trouble::Stopped) => return Err(FetchError::Stopped { title: request.title.clone() }),
-                Err(Trouble::Passing { reason, .. } | Trouble::Final(reason)) => {
-                    if let (Some(index), true) = (mirror, reason.is_of_the_host()) {
-                        dead().insert(index);
-                    }
-                    return Ok(Outcome::Rejected { partial, reason });
+        let on_step = |event: http::Event<'_>| on_event(request, event.into());
+        match self.connections.download(stop, partial, url, request.size, &on_step) {
+            Ok(http::Outcome::Stored) => Ok(Outcome::Stored),
+            Ok(http::Outcome::Rejected { partial, reason }) => {
+                if let (Some(index), true) = (mirror, reason.is_of_the_host()) {
+                    dead().insert(index);
                 }
-            };
-            match finish(partial, request, on_event)? {
-                Outcome::Rejected { partial: rest, .. } if is_spliced && !is_last => partial = rest,
-                outcome => return Ok(outcome),
+                Ok(Outcome::Rejected { partial, reason: reason.into() })
             }
+            Err(Halt::Store(error)) => Err(error.into()),
+            Err(Halt::Stopped) => Err(FetchError::Stopped { title: request.title.clone() }),
         }
-        Ok(Outcome::Rejected { partial, reason: Reason::Spliced })
+    }
+}
+
+impl<'a> From<http::Event<'a>> for Event<'a> {
+    fn from(event: http::Event<'a>) -> Self {
+        match event {
+            http::Event::Waiting => Self::Waiting,
+            http::Event::Started { have } => Self::Started { have },
+            http::Event::Bytes(count) => Self::Bytes(count),
+            http::Event::Restarted { .. } => Self::Restarted,
+            http::Event::Retry { wait, reason } => Self::Retry { wait, reason },
+        }
     }
 }
 
@@ -454,7 +434,7 @@ enum Place {
 impl Place {
     fn parse(text: &str) -> Self {
         let broken =
-            |reason: String| Self::Broken { text: error::redacted(text), reason: Reason::Url(reason) };
+            |reason: String| Self::Broken { text: redacted(text), reason: http::Reason::Url(reason).into() };
         match Url::parse(text) {
             Ok(url) if url.scheme() == "file" => match url.to_file_path() {
                 Ok(path) => Self::Path(path),
@@ -477,7 +457,7 @@ fn finish(partial: Partial, request: &Request, on_event: OnEvent<'_>) -> Result<
         Finished::Stored => Ok(Outcome::Stored),
         Finished::Wrong { partial, received, size } => {
             on_event(request, Event::Restarted);
-            Ok(Outcome::Rejected { partial, reason: Reason::Mismatch { received, size } })
+            Ok(Outcome::Rejected { partial, reason: http::Reason::Mismatch { received, size }.into() })
         }
     }
 }
@@ -489,7 +469,7 @@ fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, Reason> {
         .read_to_end(&mut bytes)
         .map_err(|error| Reason::File(error.to_string()))?;
     if bytes.len() as u64 > limit {
-        return Err(Reason::TooLong { expected: limit });
+        return Err(http::Reason::TooLong { expected: limit }.into());
     }
     Ok(bytes)
 }

@@ -1,9 +1,9 @@
-use std::fmt::{self, Write as _};
-use std::time::Duration;
+use std::fmt::Write as _;
 
-use imgforge_oci::Digest;
+use imgforge_http as http;
+use imgforge_http::SetupError;
 use imgforge_store::StoreError;
-use reqwest::{StatusCode, Url};
+use reqwest::StatusCode;
 
 use super::Request;
 
@@ -36,13 +36,8 @@ pub enum FetchError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No connection can be made at all.
-    #[error(
-        "cannot set up connections: {reason}; is there a file of certificates at SSL_CERT_FILE, or in /etc/ssl?"
-    )]
-    Client {
-        /// What the HTTP library says.
-        reason: String,
-    },
+    #[error(transparent)]
+    Client(#[from] SetupError),
 }
 
 impl FetchError {
@@ -95,20 +90,9 @@ pub struct Attempt {
 /// Why one source did not yield the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Other bytes than those locked.
-    #[error("received {received} ({size} bytes)")]
-    Mismatch {
-        /// Their digest.
-        received: Digest,
-        /// Their number.
-        size: u64,
-    },
-    /// More bytes than there may be.
-    #[error("more than the {expected} bytes expected")]
-    TooLong {
-        /// How many there may be.
-        expected: u64,
-    },
+    /// What came over the network, or what did not.
+    #[error(transparent)]
+    Http(#[from] http::Reason),
     /// A file of another size.
     #[error("{received} bytes instead of {expected}")]
     Size {
@@ -117,32 +101,6 @@ pub enum Reason {
         /// The file's.
         received: u64,
     },
-    /// The pieces of several transfers did not fit together, twice.
-    #[error("its pieces do not fit together")]
-    Spliced,
-    /// The server said no.
-    #[error("{0}")]
-    Status(StatusCode),
-    /// The server said not now, and how long to wait.
-    #[error("{status}, asking for {} s of patience", wait.as_secs())]
-    Busy {
-        /// What it said.
-        status: StatusCode,
-        /// How long it asked to wait.
-        wait: Duration,
-    },
-    /// No connection, or a broken one.
-    #[error("{0}")]
-    Connection(String),
-    /// The server's certificate is not trusted.
-    #[error("{0}")]
-    Certificate(String),
-    /// Sent somewhere that is not gone to.
-    #[error("redirected {0}")]
-    Redirect(String),
-    /// Not a URL that can be fetched.
-    #[error("not a usable URL: {0}")]
-    Url(String),
     /// A file that can't be read.
     #[error("{0}")]
     File(String),
@@ -160,24 +118,22 @@ pub enum Reason {
 impl Reason {
     /// Whether the source has the artifact, but not as it was locked.
     fn is_other_content(&self) -> bool {
-        matches!(self, Self::Mismatch { .. } | Self::TooLong { .. } | Self::Size { .. })
-    }
-
-    /// Whether the next artifact would fare no better there.
-    pub(super) fn is_of_the_host(&self) -> bool {
-        match self {
-            Self::Connection(_) | Self::Certificate(_) | Self::Busy { .. } => true,
-            Self::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Size { .. } | Self::Http(http::Reason::Mismatch { .. } | http::Reason::TooLong { .. })
+        )
     }
 
     fn hint(&self) -> Option<String> {
         let text = match self {
-            Self::Certificate(_) => "give the certificates of your proxy or mirror in SSL_CERT_FILE",
-            Self::Status(
+            Self::Http(http::Reason::Certificate(_)) => {
+                "give the certificates of your proxy or mirror in SSL_CERT_FILE"
+            }
+            Self::Http(http::Reason::Status(
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-            ) => "give credentials in ~/.netrc or IMGFORGE_AUTH_<HOST>, as `user:password` or `Bearer TOKEN`",
+            )) => {
+                "give credentials in ~/.netrc or IMGFORGE_AUTH_<HOST>, as `user:password` or `Bearer TOKEN`"
+            }
             Self::Offline => "it needs a network; leave out `--offline`",
             _ => return None,
         };
@@ -189,7 +145,8 @@ impl Reason {
 fn failed(request: &Request, attempts: &[Attempt]) -> String {
     let Request { title, digest, locked_in, file, .. } = request;
     let mut text = String::new();
-    if let [Attempt { source, reason: Reason::Mismatch { received, .. }, .. }] = attempts {
+    if let [Attempt { source, reason: Reason::Http(http::Reason::Mismatch { received, .. }), .. }] = attempts
+    {
         let _ = write!(
             text,
             "digest mismatch for {title}\n  locked:   {digest} ({locked_in})\n  received: {received} ({file})\n  \
@@ -204,49 +161,6 @@ fn failed(request: &Request, attempts: &[Attempt]) -> String {
     if attempts.is_empty() {
         text.push_str("\n  no source: the lock names none, and no vendor folder has ");
         text.push_str(file);
-    }
-    text
-}
-
-/// A URL as it may be shown: without credentials, and without the values in its query, which may be keys.
-pub(super) fn redacted(url: &str) -> String {
-    let Ok(mut url) = Url::parse(url) else {
-        // Nothing is known about what this is, least of all where a password may be in it.
-        return match url.split_once("://") {
-            Some((scheme, _)) => format!("{scheme}://…"),
-            None => "…".to_owned(),
-        };
-    };
-    if url.cannot_be_a_base() {
-        return format!("{}:…", url.scheme());
-    }
-    let has_credentials = !url.username().is_empty() || url.password().is_some();
-    // These fail for URLs that can't have credentials, which then have none.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    let has_query = url.query().is_some();
-    url.set_query(None);
-    url.set_fragment(None);
-    let mut text = url.to_string();
-    if has_credentials {
-        text = text.replacen("://", "://***@", 1);
-    }
-    if has_query {
-        text.push_str("?***");
-    }
-    text
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            let _ = fmt::Write::write_fmt(&mut text, format_args!(": {next}"));
-        }
-        cause = error.source();
     }
     text
 }

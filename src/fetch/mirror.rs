@@ -42,7 +42,7 @@ impl Mirror {
     /// # Errors
     /// [`MirrorError`] for anything that can't be asked for an artifact.
     pub fn parse(text: &str) -> Result<Self, MirrorError> {
-        let shown = || super::error::redacted(text);
+        let shown = || imgforge_http::redacted(text);
         if !["https://", "http://", "file:///", "/"].iter().any(|start| text.starts_with(start)) {
             return Err(MirrorError::Kind { mirror: shown() });
         }
@@ -90,6 +90,6 @@ impl Mirror {
 
 impl fmt::Debug for Mirror {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mirror({})", super::error::redacted(&self.template))
+        write!(f, "Mirror({})", imgforge_http::redacted(&self.template))
     }
 }

@@ -1,5 +1,30 @@
 //! HTTP: what fetching artifacts and talking to registries have in common.
 //!
-//! It decides when to try again and when to give up, sends requests on where they are redirected without letting
-//! credentials follow, says in words why something failed, and completes a download over as many connections as it
-//! takes. It knows neither what is fetched nor who asks: credentials are put on a request by a function of the caller.
+//! - [`Http`] sends one request and reads its answer, in pieces that may take as long as they want between them as the
+//!   [`Patience`] allows;
+//! - [`Http::follow`] goes where a request is redirected, and asks an [`Escort`] at each hop who we are there: no library
+//!   decides who gets which credentials;
+//! - [`Retries`] and [`persist`] try again what may pass, and give up on what will not: a [`Trouble`] is one or the
+//!   other, and has a [`Reason`] in words which never has a credential in it;
+//! - [`Download`] completes a blob over as many connections as that takes.
+//!
+//! It knows neither what is transferred nor who asks.
+//!
+//! # Calls that wait, on connections that don't
+//! Everything here blocks: a dozen transfers are a dozen threads of the caller. Beneath, connections are driven by
+//! [reqwest]'s asynchronous client, on a small runtime that each [`Http`] owns. `reqwest::blocking` would be the same
+//! arrangement ready made, but it sends a body that is read from a file in pieces of 8 KiB, each handed to another
+//! thread (see [`Http::upload`] for what that costs), and has one time limit for the whole of a request, however large:
+//! a server that falls silent in the middle of an upload could not be told from a slow line.
+
+mod client;
+mod download;
+mod patience;
+mod reason;
+mod redirect;
+
+pub use client::{Http, Request, Response, SetupError};
+pub use download::{Download, Event, Outcome};
+pub use patience::{Halt, Patience, Retries, Trouble, persist, sleep};
+pub use reason::{Reason, chain, redacted};
+pub use redirect::{Escort, Hop, bare, basic};
