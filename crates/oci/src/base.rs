@@ -5,7 +5,7 @@
 //! shell, triggers. What imgforge has no word for stays as it is. The rules are those of a Dockerfile that begins with
 //! `FROM`, so that a base behaves as its users know it.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use crate::{
     Compression, Digest, Error, Image, ImageConfig, Kind, Layer, MediaType, json as canonical, kind,
@@ -124,7 +124,27 @@ pub(crate) fn configuration(
 
 fn parsed(base: &Image) -> Result<Map<String, Value>, Error> {
     let what = format!("the config of image {}", base.manifest().descriptor().digest);
-    canonical::parse(&what, base.config().bytes())
+    let whole: Map<String, Value> = canonical::parse(&what, base.config().bytes())?;
+    match whole.values().find_map(too_large) {
+        Some(number) => {
+            let detail = format!("it has the number {number}, which canonical JSON would round");
+            Err(Error::Inconsistent { what, detail })
+        }
+        None => Ok(whole),
+    }
+}
+
+/// Canonical JSON has the numbers of JavaScript, where an integer is exact up to 2^53.
+fn too_large(value: &Value) -> Option<&Number> {
+    match value {
+        Value::Number(number) => {
+            let size = number.as_i64().map(i64::unsigned_abs).or_else(|| number.as_u64())?;
+            (size > 1 << 53).then_some(number)
+        }
+        Value::Array(items) => items.iter().find_map(too_large),
+        Value::Object(members) => members.values().find_map(too_large),
+        _ => None,
+    }
 }
 
 fn object(value: Option<Value>) -> Map<String, Value> {

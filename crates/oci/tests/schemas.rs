@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{Store, reference};
-use imgforge_oci::{Compression, Image, ImageConfig};
+use imgforge_oci::{BaseImage, Compression, Image, ImageConfig};
 use serde_json::Value;
 
 /// The schemas refer to each other by file name, relative to their identifiers.
@@ -65,6 +65,25 @@ fn full_and_empty_images() {
     let plain =
         Image::assemble(&ImageConfig::new("linux/amd64".parse().unwrap()), &[layer], &BTreeMap::new());
     for image in [full, plain.unwrap()] {
+        check("image-manifest-schema.json", image.manifest().bytes()).unwrap();
+        check("config-schema.json", image.config().bytes()).unwrap();
+    }
+}
+
+/// Docker writes null where the schema wants a list or nothing.
+#[test]
+fn an_image_on_a_base() {
+    let store = Store::new();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "author": null, "created": "2024-05-01T01:02:03.456789Z",
+        "config": {"Env": null, "Volumes": null, "OnBuild": null, "ExposedPorts": null, "User": "", "Cmd": ["sh"]},
+    });
+    let base = store.docker_image(config, &[store.layer(Compression::Gzip, &[("a", "b")])]);
+    let digest = base.manifest().descriptor().digest;
+    let base = BaseImage { image: &base, name: None, digest };
+    for config in [common::config("linux/amd64"), ImageConfig::new("linux/amd64".parse().unwrap())] {
+        let layer = store.layer(Compression::Zstd, &[("c", "d")]);
+        let image = Image::assemble_on(&base, &config, &[layer], &BTreeMap::new()).unwrap();
         check("image-manifest-schema.json", image.manifest().bytes()).unwrap();
         check("config-schema.json", image.config().bytes()).unwrap();
     }

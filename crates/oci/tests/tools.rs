@@ -6,12 +6,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use common::{Store, reference, snapshot};
-use imgforge_oci::{Compression, Image, Ref, layout, read, validate};
+use imgforge_oci::{BaseImage, Blob, Compression, Image, ImageConfig, Ref, layout, read, validate};
 use serde_json::Value;
 
 /// Runs a program in a clean place of its own and returns what it prints.
@@ -192,6 +193,78 @@ fn podman(store: &Store, arguments: &[&str]) -> String {
     let place = ["--root", root, "--runroot", run_root, "--storage-driver", "vfs"];
     let host = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"];
     run(store, "podman", &[&place[..], &host[..], arguments].concat())
+}
+
+/// A base of Docker's that podman made, an image on it, and what skopeo, umoci and podman make of that.
+#[test]
+fn an_image_on_a_base_of_another_tool() {
+    let store = Store::new();
+    let ground = image(&store, "linux/amd64", GZIP);
+    store.write(&[reference("ground", ground.descriptor())]);
+    // With a health check, which only Docker's format has.
+    let theirs = store.path("theirs");
+    let dir = format!("dir:{}", theirs.display());
+    let pull = |name: &str, image: &Image| {
+        let archive = store.write_archive(&[reference(name, image.descriptor())]);
+        podman(&store, &["pull", "--quiet", &format!("oci-archive:{}:{name}", archive.display())])
+    };
+    let id = pull("ground", &ground);
+    let file = store.path("Containerfile");
+    let text = format!(
+        "FROM {}\nENV BASE=1\nHEALTHCHECK CMD /bin/true\nONBUILD RUN x\nCOPY Containerfile /theirs\n",
+        id.trim()
+    );
+    fs::write(&file, text).unwrap();
+    let build = ["build", "--quiet", "--format", "docker", "--tag", "base", "--isolation", "chroot"];
+    podman(
+        &store,
+        &[&build[..], &["-f", file.to_str().unwrap(), store.dir.path().to_str().unwrap()]].concat(),
+    );
+    podman(&store, &["push", "--quiet", "--format", "v2s2", "localhost/base", &dir]);
+
+    // Copied into a layout, it would be another image, without the health check.
+    let blob =
+        |name: &str, media_type: &str| Blob::new(media_type.into(), fs::read(theirs.join(name)).unwrap());
+    let manifest = blob("manifest.json", "application/vnd.docker.distribution.manifest.v2+json");
+    let config = read::children(&manifest).unwrap().remove(0);
+    let config = blob(&config.digest.hex(), config.media_type.as_ref());
+    let base = Image::from_blobs(manifest, config).unwrap();
+    let digest = base.manifest().descriptor().digest;
+    for layer in base.layers() {
+        assert_eq!(store.put(&fs::read(theirs.join(layer.digest.hex())).unwrap()), layer.digest);
+    }
+    let top = store.layer(Compression::Gzip, &[("ours", "ours\n")]);
+    let config = ImageConfig {
+        env: vec![("OURS".to_owned(), "2".to_owned())],
+        cmd: Some(vec!["/ours".to_owned()]),
+        ..ImageConfig::new("linux/amd64".parse().unwrap())
+    };
+    let on = BaseImage { image: &base, name: Some("localhost/base"), digest };
+    let image = Image::assemble_on(&on, &config, &[top], &BTreeMap::new()).unwrap();
+    store.put_blob(image.manifest());
+    store.put_blob(image.config());
+    store.write(&[reference("app", image.descriptor())]);
+    assert_eq!(validate::layout(&store.path("dist")).unwrap().images.len(), 2);
+
+    let inspect = |what: &[&str]| -> Value {
+        let source = dist(&store, "app");
+        serde_json::from_str(&run(&store, "skopeo", &[what, &[source.as_str()]].concat())).unwrap()
+    };
+    let layers = inspect(&["inspect"])["Layers"].clone();
+    let expected: Vec<_> = image.layers().iter().map(|layer| layer.digest.to_string()).collect();
+    assert_eq!(layers, Value::from(expected));
+    let config = inspect(&["inspect", "--config", "--raw"]);
+    assert_eq!(config["config"]["Healthcheck"]["Test"], serde_json::json!(["CMD-SHELL", "/bin/true"]));
+    assert_eq!(config["config"]["OnBuild"], serde_json::json!(["RUN x"]));
+    let env: Vec<_> =
+        config["config"]["Env"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    assert_eq!(env, ["PATH=/usr/bin:/bin", "A=1", "BASE=1", "OURS=2"]);
+    assert_eq!(pull("app", &image).trim(), image.config().descriptor().digest.hex());
+    let (source, bundle) = (format!("{}:app", store.path("dist").display()), store.path("bundle"));
+    run(&store, "umoci", &["unpack", "--rootless", "--image", &source, bundle.to_str().unwrap()]);
+    let files = snapshot(&bundle.join("rootfs"));
+    assert_eq!(files[Path::new("ours")], b"ours\n");
+    assert!(files.contains_key(Path::new("theirs")) && files.contains_key(Path::new("srv1/file")));
 }
 
 fn podman_id(store: &Store, name: &str) -> String {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use imgforge_oci::{Blob, Compression, Descriptor, DiffId, Digest, Image, ImageConfig, Index, Layer, Ref};
+use imgforge_oci::{
+    Blob, Compression, Descriptor, DiffId, Digest, Image, ImageConfig, Index, Kind, Layer, Ref, kind,
+};
+use serde_json::{Value, json};
 
 /// Blobs by digest in a temporary folder; `dist` and archives may lie beside them.
 pub struct Store {
@@ -67,6 +70,34 @@ impl Store {
         self.put_blob(image.manifest());
         self.put_blob(image.config());
         image
+    }
+
+    /// An image as Docker's tools leave it in a registry: its media types, and whatever its configs hold.
+    pub fn docker_image(&self, mut config: Value, layers: &[Layer]) -> Image {
+        let docker = |layer: &Layer| match kind(&layer.media_type) {
+            Kind::Layer(Compression::None) => "application/vnd.docker.image.rootfs.diff.tar".to_owned(),
+            Kind::Layer(Compression::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip".to_owned(),
+            _ => layer.media_type.to_string(),
+        };
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+        config["rootfs"] = json!({"type": "layers", "diff_ids": diff_ids});
+        let config = Blob::new(
+            "application/vnd.docker.container.image.v1+json".into(),
+            serde_json::to_vec_pretty(&config).unwrap(),
+        );
+        let entry = |media_type: String, digest, size| json!({"mediaType": media_type, "digest": digest, "size": size});
+        let described = config.descriptor();
+        let manifest_type = "application/vnd.docker.distribution.manifest.v2+json";
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": manifest_type,
+            "config": entry(described.media_type.to_string(), described.digest, described.size),
+            "layers": layers.iter().map(|it| entry(docker(it), it.digest, it.size)).collect::<Vec<_>>(),
+        });
+        let manifest = Blob::new(manifest_type.into(), manifest.to_string().into_bytes());
+        self.put_blob(&manifest);
+        self.put_blob(&config);
+        Image::from_blobs(manifest, config).unwrap()
     }
 
     /// A small image for one platform.
