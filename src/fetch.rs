@@ -38,7 +38,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use imgforge_http as http;
@@ -193,31 +193,11 @@ impl Fetcher {
         requests: &[Request],
         on_event: OnEvent<'_>,
     ) -> Result<(), FetchError> {
-        let next = AtomicUsize::new(0);
-        let failures = Mutex::new(Vec::new());
-        let work = || {
-            while let Some((index, request)) = take(&next, requests) {
-                if let Err(error) = self.fetch_unless(stop, store, request, on_event) {
-                    stop.store(true, Ordering::Relaxed);
-                    failures.lock().unwrap_or_else(|error| error.into_inner()).push((index, error));
-                    return;
-                }
-            }
-        };
         let jobs = if self.settings.jobs == 0 { JOBS } else { self.settings.jobs };
-        std::thread::scope(|scope| {
-            for _ in 0..jobs.min(requests.len()) {
-                scope.spawn(work);
-            }
-        });
-        let failures = failures.into_inner().unwrap_or_else(|error| error.into_inner());
-        // Those that were merely stopped are not worth telling.
-        let first = failures
-            .into_iter()
-            .min_by_key(|(index, error)| (matches!(error, FetchError::Stopped { .. }), *index));
-        if let Some((_, error)) = first {
-            return Err(error);
-        }
+        let is_stopped = |error: &FetchError| matches!(error, FetchError::Stopped { .. });
+        imgforge_http::in_parallel(jobs, stop, requests, is_stopped, |request| {
+            self.fetch_unless(stop, store, request, on_event)
+        })?;
         store.sync()?;
         Ok(())
     }
@@ -445,11 +425,6 @@ impl Place {
             Err(error) => broken(error.to_string()),
         }
     }
-}
-
-fn take<'a, T>(next: &AtomicUsize, items: &'a [T]) -> Option<(usize, &'a T)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    Some((index, items.get(index)?))
 }
 
 fn finish(partial: Partial, request: &Request, on_event: OnEvent<'_>) -> Result<Outcome, FetchError> {

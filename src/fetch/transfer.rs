@@ -4,10 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use imgforge_http::{
     Download, Event, Halt, Hop, Http, Outcome, Patience, Reason, Request, Response, SetupError, Trouble,
-    persist,
+    follow, persist,
 };
 use imgforge_store::Partial;
-use reqwest::header::{HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RANGE};
 use reqwest::{ClientBuilder, Method, StatusCode, Url};
 
 use super::Credentials;
@@ -65,15 +65,18 @@ impl Connections {
         let request = Request { headers: headers.clone(), ..Request::new(Method::GET, url.clone()) };
         // Those in the URL are for its origin alone. Another host gets what is configured for it, unless the one that
         // sent us there has us speak in the clear.
-        let escort = |hop: &Hop<'_>| {
+        let carry = |hop: &Hop<'_>, request: Request| {
             let secret = match hop.is_home {
                 true => own.as_ref().or_else(|| self.credentials.for_host(hop.url)),
                 false if hop.url.scheme() == "https" => self.credentials.for_host(hop.url),
                 false => None,
             };
-            Ok(secret.map(Secret::header))
+            self.http.send(&match secret {
+                Some(secret) => request.header(AUTHORIZATION, secret.header()),
+                None => request,
+            })
         };
-        self.http.follow(&request, &escort)
+        follow(&request, &carry)
     }
 }
 

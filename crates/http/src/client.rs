@@ -54,8 +54,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// What is sent along.
     pub body: Bytes,
-    /// How long the answer may take to begin, where that is more than [`Patience::silence`].
-    pub answer_within: Duration,
+    /// How long the answer may take to begin, where that is not [`Patience::silence`].
+    pub answer_within: Option<Duration>,
 }
 
 /// The head of an answer, and what comes after it.
@@ -102,7 +102,7 @@ impl Http {
     /// # Errors
     /// [`Trouble`] when there is none.
     pub fn send(&self, request: &Request) -> Result<Response, Trouble> {
-        let within = request.answer_within.max(self.patience.silence);
+        let within = request.answer_within.unwrap_or(self.patience.silence);
         let sent = self.prepare(request, Body::from(request.body.clone()))?;
         let answer =
             self.driver.wait(async { tokio::time::timeout(within, self.client.execute(sent)).await });
@@ -127,7 +127,7 @@ impl Http {
         length: u64,
         on_sent: &mut dyn FnMut(u64) -> Result<(), Halt>,
     ) -> Result<Response, Trouble> {
-        let within = request.answer_within.max(self.patience.silence);
+        let within = request.answer_within.unwrap_or(self.patience.silence);
         let (pieces, receiver) = mpsc::channel(AHEAD);
         let sent = self.prepare(request, Body::wrap(Pieces { receiver, left: length }))?;
         let client = self.client.clone();
@@ -177,7 +177,7 @@ impl Request {
     /// A request that says nothing but this.
     pub fn new(method: Method, url: Url) -> Self {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Self { method, url, headers, body, answer_within: Duration::ZERO }
+        Self { method, url, headers, body, answer_within: None }
     }
 
     /// With one more header.

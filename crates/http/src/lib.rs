@@ -2,10 +2,11 @@
 //!
 //! - [`Http`] sends one request and reads its answer, in pieces that may take as long as they want between them as the
 //!   [`Patience`] allows;
-//! - [`Http::follow`] goes where a request is redirected, and asks an [`Escort`] at each hop who we are there: no library
-//!   decides who gets which credentials;
+//! - [`follow`] goes where a request is redirected, and has its caller [`Carry`] it there: no library decides who gets
+//!   which credentials;
 //! - [`Retries`] and [`persist`] try again what may pass, and give up on what will not: a [`Trouble`] is one or the
 //!   other, and has a [`Reason`] in words which never has a credential in it;
+//! - [`in_parallel`] does many pieces of work on a few threads, until one fails;
 //! - [`Download`] completes a blob over as many connections as that takes.
 //!
 //! It knows neither what is transferred nor who asks.
@@ -19,12 +20,14 @@
 
 mod client;
 mod download;
+mod parallel;
 mod patience;
 mod reason;
 mod redirect;
 
 pub use client::{Http, Request, Response, SetupError};
 pub use download::{Download, Event, Outcome};
+pub use parallel::in_parallel;
 pub use patience::{Halt, Patience, Retries, Trouble, persist, sleep};
 pub use reason::{Reason, chain, redacted};
-pub use redirect::{Escort, Hop, bare, basic};
+pub use redirect::{Carry, Hop, bare, basic, follow};

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 
-use crate::{Http, Reason, Request, Response, Trouble, redacted};
+use crate::{Reason, Request, Response, Trouble, redacted};
 
 /// How often a request may be sent on.
 const REDIRECTS: usize = 10;
@@ -27,41 +27,35 @@ impl Hop<'_> {
     }
 }
 
-/// Decides at each hop what proves who we are there, if anything may; or that it is not made.
-pub type Escort<'a> = &'a dyn Fn(&Hop<'_>) -> Result<Option<HeaderValue>, Trouble>;
+/// Sends a request one hop on, with what proves who we are there, if anything may; or refuses to.
+pub type Carry<'a> = &'a dyn Fn(&Hop<'_>, Request) -> Result<Response, Trouble>;
 
-impl Http {
-    /// Sends a request, and on to where it is redirected: what only asks, anywhere; what changes something, within its
-    /// origin. Returns the answer at the end, whatever it says.
-    ///
-    /// # Errors
-    /// [`Reason::Redirect`] for one that is not followed, and as for [`send`](Self::send).
-    pub fn follow(&self, request: &Request, escort: Escort<'_>) -> Result<Response, Trouble> {
-        let home = request.url.origin();
-        let mut request = Request { url: bare(&request.url), ..request.clone() };
-        let mut from = None;
-        for _ in 0..=REDIRECTS {
-            let hop = Hop { url: &request.url, from: from.as_ref(), is_home: request.url.origin() == home };
-            request.headers.remove(AUTHORIZATION);
-            if let Some(value) = escort(&hop)? {
-                request.headers.insert(AUTHORIZATION, value);
-            }
-            let response = self.send(&request)?;
-            let status = response.status();
-            if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
-            }
-            let next = next(&request.url, response.headers())?;
-            if !matches!(request.method, Method::GET | Method::HEAD)
-                && (!matches!(status.as_u16(), 307 | 308) || next.origin() != home)
-            {
-                let to = redacted(next.as_str());
-                return Err(Trouble::Final(Reason::Redirect(format!("to {to}, which only reading may be"))));
-            }
-            from = Some(std::mem::replace(&mut request.url, next));
+/// Sends a request, and on to where it is redirected: what only asks, anywhere; what changes something, within its
+/// origin. Returns the answer at the end, whatever it says.
+///
+/// # Errors
+/// [`Reason::Redirect`] for one that is not followed, and what `carry` returns.
+pub fn follow(request: &Request, carry: Carry<'_>) -> Result<Response, Trouble> {
+    let home = request.url.origin();
+    let mut url = bare(&request.url);
+    let mut from = None;
+    for _ in 0..=REDIRECTS {
+        let hop = Hop { url: &url, from: from.as_ref(), is_home: url.origin() == home };
+        let response = carry(&hop, Request { url: url.clone(), ..request.clone() })?;
+        let status = response.status();
+        if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok(response);
         }
-        Err(Trouble::Final(Reason::Redirect(format!("more than {REDIRECTS} times"))))
+        let next = next(&url, response.headers())?;
+        if !matches!(request.method, Method::GET | Method::HEAD)
+            && (!matches!(status.as_u16(), 307 | 308) || next.origin() != home)
+        {
+            let to = redacted(next.as_str());
+            return Err(Trouble::Final(Reason::Redirect(format!("to {to}, which only reading may be"))));
+        }
+        from = Some(std::mem::replace(&mut url, next));
     }
+    Err(Trouble::Final(Reason::Redirect(format!("more than {REDIRECTS} times"))))
 }
 
 impl Response {
