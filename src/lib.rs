@@ -23,6 +23,7 @@ pub mod image;
 pub mod images_lock;
 pub mod plan;
 pub mod project;
+pub mod survey;
 pub mod unit;
 mod users;
 pub mod workshop;
