@@ -412,6 +412,20 @@ mod tests {
     }
 
     #[test]
+    fn every_short_text() {
+        let characters = ["a", "0", "-", ".", "_", ":", "/", "@", "[", "]", "A", "ü"];
+        let mut texts = vec![String::new()];
+        for _ in 0..5 {
+            texts = texts.iter().flat_map(|text| characters.map(|last| format!("{text}{last}"))).collect();
+            for text in &texts {
+                if let Ok(reference) = text.parse::<Reference>() {
+                    assert_eq!(reference.to_string().parse(), Ok(reference), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn defaults() {
         let reference: Reference = "docker.io/debian".parse().unwrap();
         assert_eq!((reference.tag(), reference.tag_or_latest()), (None, "latest"));
