@@ -13,19 +13,37 @@ use oci_spec::image as spec;
 use crate::medium::blob_name;
 use crate::reference::index_entries;
 use crate::tar::padding;
-use crate::{Digest, Error, MediaType, Medium, Ref, json, layout, reachable};
+use crate::tarball::Tarball;
+use crate::{Digest, Error, MediaType, Medium, Ref, draft, json, layout, reachable};
 
 /// The largest size that the eleven octal digits of a header can say, in bytes.
 const MAX_OCTAL: u64 = 0o777_7777_7777;
 
 /// Opens an archive for reading; its content is not read yet.
 ///
+/// One that is compressed as a whole, with gzip or zstd, is unpacked into a file without a name in the folder that it
+/// lies in; up to 64 GiB.
+///
 /// # Errors
-/// [`Error::Tar`] when it is no sound tar, [`Error::NotAnImage`] when it has no `oci-layout` file.
+/// [`Error::Tar`] when it is no sound tar, [`Error::NotAnImage`] when it has no `oci-layout` file; [`Error::TooLarge`],
+/// [`Error::Compression`] when it cannot be unpacked.
 pub fn open(file: &Path) -> Result<Medium, Error> {
-    let medium = Medium::archive(file)?;
+    open_in(file, folder_of(file))
+}
+
+/// As [`open`], unpacking into `scratch` if need be, a folder.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_in(file: &Path, scratch: &Path) -> Result<Medium, Error> {
+    let medium = Medium::archive(file, Tarball::open(file, scratch)?);
     layout::check_header(&medium)?;
     Ok(medium)
+}
+
+/// The folder that a file lies in.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Writes `refs` and every blob that they lead to as one tar stream. `path_of` tells where a blob lies in the store.
@@ -79,8 +97,16 @@ pub fn write(out: &mut dyn Write, refs: &[Ref], path_of: &dyn Fn(&Digest) -> Pat
     Ok(())
 }
 
+/// As [`write()`], into a file that is there whole or not at all: it is written under another name beside `file`.
+///
+/// # Errors
+/// As [`write()`]; the old file stays then, if there was one.
+pub fn write_file(file: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> Result<(), Error> {
+    draft::write(file, |out| write(out, refs, path_of))
+}
+
 /// One header, with a pax record before it where the size does not fit.
-fn header(out: &mut dyn Write, name: &str, kind: EntryType, size: u64) -> Result<(), Error> {
+pub(crate) fn header(out: &mut dyn Write, name: &str, kind: EntryType, size: u64) -> Result<(), Error> {
     if size > MAX_OCTAL {
         let record = size_record(size);
         header(out, "pax", EntryType::XHeader, record.len() as u64)?;
@@ -106,7 +132,7 @@ fn size_record(size: u64) -> String {
     format!("{}{rest}", rest.len() + 2)
 }
 
-fn pad(out: &mut dyn Write, size: u64) -> Result<(), Error> {
+pub(crate) fn pad(out: &mut dyn Write, size: u64) -> Result<(), Error> {
     let zeros = [0; 512];
     out.write_all(zeros.get(..usize::try_from(padding(size)).unwrap_or_default()).unwrap_or_default())?;
     Ok(())

@@ -1,5 +1,5 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::validate::Problem;
 use crate::{Digest, ParseDigestError, Platform};
@@ -100,6 +100,15 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A name that `docker load` cannot give an image.
+    #[error(
+        "`{name}` cannot name an image in a docker archive: expected `NAME:TAG`, with lower-case letters, digits and \
+         single separators in the name"
+    )]
+    DockerName {
+        /// The name.
+        name: String,
+    },
     /// Two things claim one name or platform.
     #[error("{what} is there twice: {first} and {second}")]
     Duplicate {
@@ -146,6 +155,16 @@ pub enum Error {
         /// Manifests and indexes at most.
         limit: usize,
     },
+    /// What is wrong with one entry of an archive.
+    #[error("{}{}: {source}", place.display(), entry.as_ref().map_or_else(String::new, |it| format!(", entry {it}")))]
+    Within {
+        /// The archive.
+        place: PathBuf,
+        /// The entry; nothing when it is about the archive as a whole.
+        entry: Option<String>,
+        /// What is wrong.
+        source: Box<Self>,
+    },
     /// Something that is no part of this crate was asked for a document and failed: a registry.
     #[error(transparent)]
     Source(Box<dyn std::error::Error + Send + Sync>),
@@ -186,6 +205,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says where it went wrong.
+    pub(crate) fn within(self, place: &Path, entry: Option<&str>) -> Self {
+        Self::Within { place: place.to_owned(), entry: entry.map(str::to_owned), source: Box::new(self) }
+    }
+
     pub(crate) fn platform(what: String, wanted: Option<&Platform>, known: &[String]) -> Self {
         let wanted = wanted.map_or_else(|| "just one platform".to_owned(), Platform::to_string);
         Self::UnknownPlatform { what, wanted, known: enumeration(known) }

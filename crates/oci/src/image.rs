@@ -105,21 +105,8 @@ impl Image {
         let configuration = base::configuration(base, config, layers)?;
         let config_blob = Blob::of(MediaType::ImageConfig, &configuration)?;
 
-        let descriptors = below.iter().chain(layers).map(|layer| layer.descriptor().to_spec());
-        let mut manifest = spec::ImageManifestBuilder::default()
-            .schema_version(spec::SCHEMA_VERSION)
-            .media_type(MediaType::ImageManifest)
-            .config(config_blob.descriptor().to_spec())
-            .layers(descriptors.collect::<Vec<_>>())
-            .build()
-            .map_err(|error| Error::Inconsistent {
-                what: "the manifest".to_owned(),
-                detail: error.to_string(),
-            })?;
-        if !annotations.is_empty() {
-            manifest.set_annotations(Some(annotations.into_iter().collect()));
-        }
-        Self::from_blobs(Blob::of(MediaType::ImageManifest, &manifest)?, config_blob)
+        let descriptors = below.iter().chain(layers).map(Layer::descriptor);
+        Self::from_blobs(manifest(config_blob.descriptor(), descriptors, annotations)?, config_blob)
     }
 
     /// Reads an image from its manifest and its config, OCI's or Docker's.
@@ -228,6 +215,28 @@ impl Image {
     pub const fn platform(&self) -> &Platform {
         &self.platform
     }
+}
+
+/// A manifest over a config and layers from the bottom up.
+pub(crate) fn manifest(
+    config: &Descriptor,
+    layers: impl Iterator<Item = Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Result<Blob, Error> {
+    let mut manifest = spec::ImageManifestBuilder::default()
+        .schema_version(spec::SCHEMA_VERSION)
+        .media_type(MediaType::ImageManifest)
+        .config(config.to_spec())
+        .layers(layers.map(|layer| layer.to_spec()).collect::<Vec<_>>())
+        .build()
+        .map_err(|error| Error::Inconsistent {
+            what: "the manifest".to_owned(),
+            detail: error.to_string(),
+        })?;
+    if !annotations.is_empty() {
+        manifest.set_annotations(Some(annotations.into_iter().collect()));
+    }
+    Blob::of(MediaType::ImageManifest, &manifest)
 }
 
 /// Ports and volumes are sets that oci-spec reads through a hash map, in another order every time.

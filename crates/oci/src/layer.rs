@@ -4,7 +4,7 @@
 //! ([`Contents::digest`]), what a config says of it ([`Tar::diff_id`]), and what is in it. Nothing is kept of the content
 //! but what the visitor keeps, and nothing that the visitor saw may be believed before the digest was compared.
 
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use crate::tar::{self, Input};
 use crate::{Compression, Digest, Error, Hasher};
@@ -12,10 +12,10 @@ use crate::{Compression, Digest, Error, Hasher};
 pub use crate::tar::{Entry, Summary};
 
 /// Bytes of a layer, uncompressed, at most: a bomb ends here.
-const MAX_LAYER: u64 = 256 << 30;
+pub(crate) const MAX_LAYER: u64 = 256 << 30;
 
 /// Bytes that are read, hashed and uncompressed at a time.
-const BUFFER: usize = 256 << 10;
+pub(crate) const BUFFER: usize = 256 << 10;
 
 /// What a blob turned out to be.
 #[derive(Debug)]
@@ -54,19 +54,26 @@ pub fn read(
     let mut stored = BufReader::with_capacity(BUFFER, Hashed::new(content));
     let layer = match compression {
         None => None,
-        Some(Compression::None) => Some(uncompressed(&mut stored, "tar", visit)),
-        // A gzip layer may have as many members as an archive has files.
-        Some(Compression::Gzip) => {
-            Some(uncompressed(flate2::bufread::MultiGzDecoder::new(&mut stored), "gzip", visit))
-        }
-        Some(Compression::Zstd) => {
-            Some(uncompressed(zstd::Decoder::with_buffer(&mut stored)?, "zstd", visit))
+        Some(compression) => {
+            Some(uncompressed(plain(&mut stored, compression)?, compression.format(), visit))
         }
     };
     // A stream that cannot be uncompressed was probably damaged, which its digest tells better.
     io::copy(&mut stored, &mut io::sink())?;
     let hasher = stored.into_inner().hasher;
     Ok(Contents { size: hasher.len(), digest: hasher.finish(), layer })
+}
+
+/// What is inside of something that is stored so. A gzip layer may have as many members as an archive has files.
+pub(crate) fn plain<'a>(
+    stored: impl BufRead + 'a,
+    compression: Compression,
+) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match compression {
+        Compression::None => Box::new(stored),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stored)),
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(stored)?),
+    })
 }
 
 fn uncompressed(decoder: impl Read, format: &'static str, visit: &mut Visit<'_>) -> Tar {

@@ -6,7 +6,7 @@
 //!
 //! Values are small and immutable and are made without input or output: [`ImageConfig`] and [`Layer`]s become an
 //! [`Image`], images of several platforms become an [`Index`], and each of them ends as a [`Blob`], bytes with their
-//! descriptor. A module that touches files is a medium ([`layout`], [`archive`]) or a verb ([`validate`], [`read`]).
+//! descriptor. A module that touches files is a medium ([`layout`], [`archive`], [`docker_archive`]) or a verb ([`validate`], [`read`]).
 //! What media have in common when read is [`Medium`]; a further medium (a registry, another tool's archive) is a
 //! further module.
 //!
@@ -18,6 +18,8 @@ mod base;
 mod config;
 mod descriptor;
 mod digest;
+pub mod docker_archive;
+mod draft;
 mod error;
 mod image;
 mod index;
@@ -31,6 +33,7 @@ mod reach;
 pub mod read;
 mod reference;
 mod tar;
+mod tarball;
 pub mod validate;
 
 pub use base::{BASE_DIGEST, BASE_NAME, BaseImage};

@@ -22,6 +22,15 @@ impl Compression {
             Self::Zstd => MediaType::ImageLayerZstd,
         }
     }
+
+    /// The format's name, for messages.
+    pub(crate) const fn format(self) -> &'static str {
+        match self {
+            Self::None => "tar",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// What a descriptor's media type says of its content, OCI's names and Docker's alike.

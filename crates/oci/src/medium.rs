@@ -1,16 +1,19 @@
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Seek as _, SeekFrom};
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err as fs;
 
-use crate::tar::{self, Input};
+use crate::tarball::{Extent, Tarball};
 use crate::{Blob, Descriptor, Digest, Error};
 
-/// Where the files of images lie: a layout folder or an archive of one.
+/// Where the files of images lie: a layout folder, an archive of one, or Docker's own archive.
 ///
-/// Both hold the same three kinds of file, so everything that reads images reads them through this one value, made by
-/// [`layout::open`](crate::layout::open) or [`archive::open`](crate::archive::open).
+/// All have the same three kinds of file, so everything that reads images reads them through this one value, made by
+/// [`layout::open`](crate::layout::open), [`archive::open`](crate::archive::open) or
+/// [`docker_archive::open`](crate::docker_archive::open). What Docker's archive does not have (an index, manifests) is
+/// made when it is opened.
 #[derive(Debug)]
 pub struct Medium {
     place: PathBuf,
@@ -20,14 +23,18 @@ pub struct Medium {
 #[derive(Debug)]
 enum Form {
     Folder,
-    /// The archive's files, with where their content lies.
-    Archive(BTreeMap<String, Member>),
+    Archive(Tarball),
+    /// The archive, and what stands for what in it.
+    Docker(Tarball, BTreeMap<String, Source>),
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    offset: u64,
-    size: u64,
+/// Where the content of a file comes from that another format has elsewhere, or has not.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A part of the archive.
+    Extent(Extent),
+    /// Bytes that were made.
+    Made(Arc<[u8]>),
 }
 
 /// Bytes of a file in a medium, in order.
@@ -38,18 +45,12 @@ impl Medium {
         Self { place: place.to_owned(), form: Form::Folder }
     }
 
-    /// Lists an archive's files without reading their content.
-    pub(crate) fn archive(place: &Path) -> Result<Self, Error> {
-        let file = fs::File::open(place)?;
-        let length = file.metadata()?.len();
-        let mut members = BTreeMap::new();
-        tar::scan(Seekable { file: BufReader::new(file), position: 0, length }, |entry| {
-            // A name that is no UTF-8 is none of an archive's; it cannot be asked for, and is reported by nobody.
-            if let (b'0' | b'7', Ok(path)) = (entry.kind, String::from_utf8(entry.path)) {
-                members.insert(path, Member { offset: entry.offset, size: entry.size });
-            }
-        })?;
-        Ok(Self { place: place.to_owned(), form: Form::Archive(members) })
+    pub(crate) fn archive(place: &Path, tarball: Tarball) -> Self {
+        Self { place: place.to_owned(), form: Form::Archive(tarball) }
+    }
+
+    pub(crate) fn docker(place: &Path, tarball: Tarball, files: BTreeMap<String, Source>) -> Self {
+        Self { place: place.to_owned(), form: Form::Docker(tarball, files) }
     }
 
     /// The folder or the file.
@@ -62,7 +63,13 @@ impl Medium {
         match self.form {
             Form::Folder => "an image layout",
             Form::Archive(_) => "an image archive",
+            Form::Docker(..) => "a docker archive",
         }
+    }
+
+    /// Whether names are Docker's, which have a short form.
+    pub(crate) const fn has_docker_names(&self) -> bool {
+        matches!(self.form, Form::Docker(..))
     }
 
     /// Opens a file and tells its size in bytes; nothing when there is no such file.
@@ -84,12 +91,16 @@ impl Medium {
                 }
                 Ok(Some((Box::new(fs::File::open(path)?), metadata.len())))
             }
-            Form::Archive(members) => {
-                let Some(Member { offset, size }) = members.get(name).copied() else { return Ok(None) };
-                let mut file = fs::File::open(&self.place)?;
-                file.seek(SeekFrom::Start(offset))?;
-                Ok(Some((Box::new(file.take(size)), size)))
+            Form::Archive(tarball) => {
+                let extent = tarball.find(name).map_err(|reason| self.broken(name, &reason))?;
+                Ok(extent.map(|extent| (Box::new(tarball.content(extent)) as Content, extent.size)))
             }
+            Form::Docker(tarball, files) => Ok(files.get(name).map(|source| match source {
+                Source::Extent(extent) => (Box::new(tarball.content(*extent)) as Content, extent.size),
+                Source::Made(bytes) => {
+                    (Box::new(Cursor::new(Arc::clone(bytes))) as Content, bytes.len() as u64)
+                }
+            })),
         }
     }
 
@@ -127,17 +138,22 @@ impl Medium {
     }
 
     pub(crate) fn missing(&self, name: &str) -> Error {
-        Error::NotAnImage {
-            place: self.place.clone(),
-            expected: self.noun(),
-            detail: format!("{name} is missing"),
-        }
+        self.wrong(format!("{name} is missing"))
+    }
+
+    fn broken(&self, name: &str, reason: &str) -> Error {
+        self.wrong(format!("{name}: {reason}"))
+    }
+
+    fn wrong(&self, detail: String) -> Error {
+        Error::NotAnImage { place: self.place.clone(), expected: self.noun(), detail }
     }
 
     /// The names of all files, sorted.
     pub(crate) fn files(&self) -> Result<Vec<String>, Error> {
         match &self.form {
-            Form::Archive(members) => Ok(members.keys().cloned().collect()),
+            Form::Archive(tarball) => Ok(tarball.files().map(str::to_owned).collect()),
+            Form::Docker(_, files) => Ok(files.keys().cloned().collect()),
             Form::Folder => {
                 let mut names = Vec::new();
                 let mut folders = vec![String::new()];
@@ -158,31 +174,4 @@ impl Medium {
 /// Where a layout and an archive have a blob.
 pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
-}
-
-/// A file that is passed over by seeking, which must not lead beyond its end.
-struct Seekable {
-    file: BufReader<fs::File>,
-    position: u64,
-    length: u64,
-}
-
-impl Read for Seekable {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Input for Seekable {
-    fn skip(&mut self, count: u64) -> std::io::Result<()> {
-        let distance = i64::try_from(count).map_err(|_| std::io::ErrorKind::UnexpectedEof)?;
-        if count > self.length.saturating_sub(self.position) {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        self.file.seek_relative(distance)?;
-        self.position += count;
-        Ok(())
-    }
 }

@@ -9,6 +9,7 @@ use oci_spec::image as spec;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::docker_archive::full_name;
 use crate::error::enumeration;
 use crate::{
     Blob, Descriptor, Digest, Error, Image, Kind, MediaType, Medium, Platform, REF_NAME, Ref, json, kind,
@@ -196,15 +197,28 @@ pub(crate) fn is_image(config: &Descriptor, layers: &[Descriptor]) -> bool {
         && layers.iter().all(|layer| matches!(kind(&layer.media_type), Kind::Layer(_)))
 }
 
-/// What a name of `index.json` stands for; without a name, there must be one image only.
+/// What a name of `index.json` stands for; without a name, there must be one image only. `@0` is the first image
+/// whatever its name is, `@1` the second, as for skopeo. In a docker archive `debian` is
+/// `docker.io/library/debian:latest`.
 ///
 /// # Errors
 /// [`Error::UnknownRef`] with the names that there are, [`Error::Duplicate`] when two images have one name.
 pub fn resolve(medium: &Medium, name: Option<&str>) -> Result<Descriptor, Error> {
     let mut found: Vec<Descriptor> = entries(medium)?;
     let known: Vec<_> = found.iter().filter_map(|entry| entry.annotations.get(REF_NAME)).cloned().collect();
-    if let Some(name) = name {
-        found.retain(|entry| entry.annotations.get(REF_NAME).is_some_and(|found| found == name));
+    if let Some(number) = name.and_then(|name| name.strip_prefix('@')?.parse::<usize>().ok()) {
+        if medium.has_docker_names() {
+            // An image with two names is one there, and one without a name counts too.
+            let mut seen = BTreeSet::new();
+            found.retain(|entry| seen.insert(entry.digest));
+        }
+        found = found.into_iter().skip(number).take(1).collect();
+    } else if let Some(name) = name {
+        let is_meant = |found: &String| match medium.has_docker_names() {
+            true => full_name(found) == full_name(name),
+            false => found == name,
+        };
+        found.retain(|entry| entry.annotations.get(REF_NAME).is_some_and(is_meant));
     }
     // Two names of one image are one image.
     let mut seen = BTreeSet::new();

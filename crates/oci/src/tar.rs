@@ -323,7 +323,7 @@ fn digits(text: &str, radix: u32) -> Option<u64> {
 }
 
 /// Takes an entry's name apart and puts it together again without what changes nothing.
-fn safe_path(raw: &[u8]) -> Result<Vec<u8>, &'static str> {
+pub(crate) fn safe_path(raw: &[u8]) -> Result<Vec<u8>, &'static str> {
     if raw.is_empty() {
         return Err("it has no name");
     }
