@@ -12,7 +12,10 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Store, reference, snapshot};
-use imgforge_oci::{BaseImage, Blob, Compression, Image, ImageConfig, Ref, layout, read, validate};
+use imgforge_oci::docker_archive::{self, Named};
+use imgforge_oci::{
+    BaseImage, Blob, Compression, Image, ImageConfig, Medium, Ref, archive, layout, read, validate,
+};
 use serde_json::Value;
 
 /// Runs a program in a clean place of its own and returns what it prints.
@@ -188,11 +191,20 @@ fn umoci_unpacks_a_gzip_image() {
 
 /// Podman in a storage of its own, plain files, so that the host's images and drivers do not matter.
 fn podman(store: &Store, arguments: &[&str]) -> String {
+    let host = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"];
+    in_storage(store, "podman", &[&host[..], arguments].concat())
+}
+
+/// Buildah, in the same storage.
+fn buildah(store: &Store, arguments: &[&str]) -> String {
+    in_storage(store, "buildah", arguments)
+}
+
+fn in_storage(store: &Store, program: &str, arguments: &[&str]) -> String {
     let (root, run_root) = (store.path("podman"), store.path("podman-run"));
     let (root, run_root) = (root.to_str().unwrap(), run_root.to_str().unwrap());
     let place = ["--root", root, "--runroot", run_root, "--storage-driver", "vfs"];
-    let host = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"];
-    run(store, "podman", &[&place[..], &host[..], arguments].concat())
+    run(store, program, &[&place[..], arguments].concat())
 }
 
 /// A base of Docker's that podman made, an image on it, and what skopeo, umoci and podman make of that.
@@ -293,4 +305,91 @@ fn podman_pulls_one_of_several_images() {
         let id = podman(&store, &["pull", &format!("oci-archive:{}:{name}", archive.display())]);
         assert_eq!(id.trim(), image.config().descriptor().digest.hex());
     }
+}
+
+fn config_ids(images: &[&Image]) -> Vec<String> {
+    images.iter().map(|image| image.config().descriptor().digest.hex()).collect()
+}
+
+fn write_docker_archive(store: &Store, images: &[Named<'_>]) -> String {
+    let (path, folder) = (store.path("docker.tar"), store.path("store"));
+    docker_archive::write_file(&path, images, &|digest| folder.join(digest.hex()), &|_| None).unwrap();
+    path.display().to_string()
+}
+
+/// What `docker load` reads, as podman and skopeo see it.
+#[test]
+fn podman_and_skopeo_read_a_docker_archive() {
+    let store = Store::new();
+    let (first, second) = (image(&store, "linux/amd64", ALL), image(&store, "linux/amd64", COMPRESSED));
+    let named = |image, name: &str| Named { image, names: vec![name.to_owned()] };
+    let images = [named(&first, "example.org/first:1"), named(&second, "second:1")];
+    let archive = write_docker_archive(&store, &images);
+    podman(&store, &["load", "--quiet", "-i", &archive]);
+    let found = ["example.org/first:1", "second:1"].map(|name| podman_id(&store, name));
+    assert_eq!(found.as_slice(), config_ids(&[&first, &second]));
+    for (name, image) in [("example.org/first:1", &first), ("second:1", &second)] {
+        let source = format!("docker-archive:{archive}:{name}");
+        let raw = run(&store, "skopeo", &["inspect", "--config", "--raw", &source]);
+        assert_eq!(raw.as_bytes(), image.config().bytes());
+        let copy = store.path(name.split(['/', ':']).next().unwrap());
+        run(&store, "skopeo", &["copy", &source, &format!("oci:{}:x", copy.display())]);
+        assert_eq!(validate::layout(&copy).unwrap().images[0].layers, image.layers().len());
+    }
+}
+
+/// Archives in Docker's format and in OCI's, by everybody who writes them.
+#[test]
+fn archives_of_other_tools_are_read() {
+    let store = Store::new();
+    let (first, second) = (image(&store, "linux/amd64", GZIP), image(&store, "linux/amd64", &GZIP[..1]));
+    let refs = [reference("first:1", first.descriptor()), reference("second:1", second.descriptor())];
+    store.write(&refs);
+    for name in ["first:1", "second:1"] {
+        let archive = store.write_archive(&refs);
+        let id = podman(&store, &["pull", "--quiet", &format!("oci-archive:{}:{name}", archive.display())]);
+        podman(&store, &["tag", id.trim(), name]);
+    }
+    let file = |name: &str| store.path(name).with_extension("tar").display().to_string();
+    let save = ["save", "--quiet", "--format"];
+    let both = ["docker-archive", "-m", "-o", &file("podman"), "first:1", "second:1"];
+    podman(&store, &[&save[..], &both].concat());
+    podman(&store, &[&save[..], &["oci-archive", "-o", &file("podman-oci"), "first:1"]].concat());
+    let (docker, oci) = (
+        format!("docker-archive:{}:first:1", file("skopeo")),
+        format!("oci-archive:{}:first:1", file("skopeo-oci")),
+    );
+    for target in [&docker, &oci] {
+        run(&store, "skopeo", &["copy", &dist(&store, "first:1"), target]);
+    }
+    buildah(&store, &["pull", "--quiet", &format!("oci-archive:{}", file("skopeo-oci"))]);
+    let id = first.config().descriptor().digest.hex();
+    let (docker, oci) = (
+        format!("docker-archive:{}:first:1", file("buildah")),
+        format!("oci-archive:{}:first:1", file("buildah-oci")),
+    );
+    for target in [&docker, &oci] {
+        buildah(&store, &["push", "--quiet", &id, target]);
+    }
+
+    let layers = |image: &Image| image.layers().iter().map(|layer| layer.diff_id).collect::<Vec<_>>();
+    let check = |name: &str, medium: &Medium, of: Option<&str>, expected: &Image| {
+        validate::medium(medium).unwrap();
+        let found = read::image(medium, of, None).unwrap();
+        assert_eq!(layers(&found), layers(expected), "{name}");
+        assert_eq!(found.platform(), expected.platform(), "{name}");
+    };
+    let tools = [("skopeo", "first:1"), ("buildah", "docker.io/first:1"), ("podman", "localhost/first:1")];
+    for (name, tag) in tools {
+        let medium = docker_archive::open(Path::new(&file(name))).unwrap();
+        check(name, &medium, Some(tag), &first);
+        // As it travels.
+        run(&store, "gzip", &["--keep", &file(name)]);
+        let medium = docker_archive::open(Path::new(&format!("{}.gz", file(name)))).unwrap();
+        check(name, &medium, Some(tag), &first);
+        let medium = archive::open(Path::new(&file(&format!("{name}-oci")))).unwrap();
+        check(name, &medium, None, &first);
+    }
+    let medium = docker_archive::open(Path::new(&file("podman"))).unwrap();
+    check("podman", &medium, Some("localhost/second:1"), &second);
 }
