@@ -35,12 +35,23 @@ pub struct Http {
 
 /// No connection can be made at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "cannot set up connections: {reason}; is there a file of certificates at SSL_CERT_FILE, or in /etc/ssl?"
-)]
-pub struct SetupError {
-    /// What the library or the system says.
-    pub reason: String,
+pub enum SetupError {
+    /// The library or the system has something against it.
+    #[error(
+        "cannot set up connections: {reason}; is there a file of certificates at SSL_CERT_FILE, or in /etc/ssl?"
+    )]
+    Library {
+        /// Its words.
+        reason: String,
+    },
+    /// Certificates or keys that can't be read.
+    #[error("{place}: {reason}")]
+    Certificates {
+        /// The file or folder, or what it was given as.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// A request whose body is in memory, so that it can be sent again.
@@ -73,9 +84,9 @@ impl Http {
     /// transfers and time limits are taken from its hands.
     ///
     /// # Errors
-    /// [`SetupError`] when the TLS library finds no certificates to trust.
+    /// [`SetupError::Library`] when the TLS library finds no certificates to trust.
     pub fn new(builder: ClientBuilder, patience: Patience) -> Result<Self, SetupError> {
-        let driver = Driver::new().map_err(|error| SetupError { reason: error.to_string() })?;
+        let driver = Driver::new().map_err(|error| SetupError::Library { reason: error.to_string() })?;
         let driver = Arc::new(driver);
         // What is unpacked on its way would not have its digest, and another crate may have turned that on.
         let client = builder
@@ -88,7 +99,7 @@ impl Http {
             .referer(false)
             .connect_timeout(patience.connect)
             .build()
-            .map_err(|error| SetupError { reason: chain(&error) })?;
+            .map_err(|error| SetupError::Library { reason: chain(&error) })?;
         Ok(Self { client, driver, patience })
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 use imgforge_oci::Digest;
 use reqwest::{StatusCode, Url};
 
+use crate::SetupError;
+
 /// Why something did not come or go. Credentials and query strings of URLs are not in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
@@ -61,6 +63,9 @@ pub enum Reason {
     /// What was to be sent can't be read.
     #[error("cannot read what is to be sent: {0}")]
     Content(String),
+    /// No connection can be made at all.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// An answer that the protocol does not have.
     #[error("{0}")]
     Protocol(String),
