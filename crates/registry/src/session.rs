@@ -42,7 +42,7 @@ impl Repository<'_> {
                 return Ok(response);
             }
             if has_asked {
-                return Err(self.refusal(response));
+                return Err(self.not_accepted(&base, response));
             }
             self.authorise(&base, response, scope, grant.as_ref())?;
             has_asked = true;
@@ -197,15 +197,41 @@ impl Repository<'_> {
 
     /// What does not change is not tried twice.
     fn unless_refused(&self, grant: Grant, refused: Option<&Grant>) -> Result<Grant, Trouble> {
-        if refused.is_some_and(|refused| refused.header == grant.header) {
-            let host = &self.host.name;
-            let text = format!(
-                "{host} does not accept the credentials for it; log in again with `podman login {host}` or `docker \
-                 login {host}`"
-            );
-            return Err(Trouble::Final(Reason::Credentials(text)));
+        match refused {
+            Some(refused) if refused.header == grant.header => {
+                Err(Trouble::Final(Reason::Credentials(self.log_in(true))))
+            }
+            _ => Ok(grant),
         }
-        Ok(grant)
+    }
+
+    /// What 401 means to those who were just given what was asked for.
+    fn not_accepted(&self, base: &Url, response: Response) -> Trouble {
+        if response.url().origin() != base.origin() {
+            return self.refusal(response);
+        }
+        let found = self.client.keychain().lookup(&self.host.name, &self.name);
+        let mut text = self.log_in(matches!(found, Ok(Some(_))));
+        for words in said::words(response, &self.secrets()) {
+            text.push_str("; ");
+            text.push_str(&words);
+        }
+        Trouble::Final(Reason::Credentials(text))
+    }
+
+    fn log_in(&self, has_credentials: bool) -> String {
+        let host = &self.host.name;
+        let (problem, again) = match has_credentials {
+            true => ("does not accept the credentials for it", " again"),
+            false => ("wants credentials, and there are none for it", ""),
+        };
+        format!("{host} {problem}; log in{again} with `podman login {host}` or `docker login {host}`")
+    }
+
+    /// What must not be shown of what a server repeats.
+    fn secrets(&self) -> Vec<String> {
+        let headers: Vec<_> = lock(&self.host.grants).iter().map(|grant| grant.header.clone()).collect();
+        said::secrets_in(&headers)
     }
 
     /// What an answer means that was not hoped for, with the registry's own words.
@@ -215,8 +241,7 @@ impl Repository<'_> {
         let base = self.client.base(&self.host).ok();
         let is_elsewhere = base.is_some_and(|base| base.origin() != response.url().origin());
         let url = redacted(response.url().as_str());
-        let grants: Vec<_> = lock(&self.host.grants).iter().map(|grant| grant.header.clone()).collect();
-        let mut words = said::words(response, &said::secrets_in(&grants));
+        let mut words = said::words(response, &self.secrets());
         if is_elsewhere {
             words.insert(0, format!("from {url}, where the registry sends us"));
         }
