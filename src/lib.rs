@@ -24,6 +24,7 @@ pub mod images_lock;
 pub mod plan;
 pub mod project;
 pub mod survey;
+pub mod transport;
 pub mod unit;
 mod users;
 pub mod workshop;

@@ -54,7 +54,7 @@ fn apply<'a>(root: &mut Root<'a>, number: usize, layer: &'a LayerSurvey) {
     for path in &layer.emptied {
         remove_below(root, path);
     }
-    for path in layer.removed.iter().chain(&layer.covering) {
+    for path in [&layer.removed, &layer.covering_links, &layer.covering_files].into_iter().flatten() {
         root.remove(path.as_str());
         remove_below(root, path);
     }

@@ -31,10 +31,14 @@ pub struct LayerSurvey {
     /// Folders whose content from the layers below is gone: opaque whiteouts. The root is the empty path.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub emptied: BTreeSet<String>,
-    /// Files and links that may stand where a layer below has a folder with something to be found in it. Those that
-    /// can't, by their name or the folder that they are in, are left out, or this would list the whole layer.
+    /// Links, and whatever else is neither a file nor a folder, that may stand where a layer below has a folder with
+    /// something to be found in it. Those that can't, by their name or the folder that they are in, are left out, or
+    /// this would list the whole layer.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub covering: BTreeSet<String>,
+    pub covering_links: BTreeSet<String>,
+    /// Files likewise.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub covering_files: BTreeSet<String>,
     /// Folders in the root.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub top: BTreeSet<String>,
@@ -122,6 +126,15 @@ impl LayerSurvey {
         reader.finish(diff_id).checked(layer)
     }
 
+    /// Whether it neither has nor takes away anything that decides which packages an image has, as far as that can be
+    /// said without the layers below. A file in the place of a folder of packages would be nobody's doing, and is
+    /// overlooked here.
+    pub fn leaves_packages_alone(&self) -> bool {
+        let tells_nothing = |found: &Found| matches!(found, Found::Text(_) | Found::Link(_));
+        [&self.removed, &self.emptied, &self.covering_links].into_iter().all(BTreeSet::is_empty)
+            && self.found.values().all(tells_nothing)
+    }
+
     /// This, if an image says the same of the layer as its bytes.
     pub(super) fn checked(self, layer: &Layer) -> Result<Self, SurveyError> {
         if self.diff_id == layer.diff_id {
@@ -172,7 +185,8 @@ struct TooLarge {
 struct Reader {
     removed: BTreeSet<String>,
     emptied: BTreeSet<String>,
-    covering: BTreeSet<String>,
+    covering_links: BTreeSet<String>,
+    covering_files: BTreeSet<String>,
     top: BTreeSet<String>,
     found: BTreeMap<String, Found>,
     kept: usize,
@@ -242,7 +256,10 @@ impl Reader {
         if found.is_none() && wanted.is_some() {
             self.keep(path.clone(), |reader| &mut reader.removed);
         } else if can_cover(&path) {
-            self.keep(path.clone(), |reader| &mut reader.covering);
+            self.keep(path.clone(), |reader| match entry.kind {
+                b'0' | b'1' | b'7' => &mut reader.covering_files,
+                _ => &mut reader.covering_links,
+            });
         }
         if let Some(found) = found {
             self.spend(&path, path.len() + size(&found));
@@ -313,12 +330,12 @@ impl Reader {
     }
 
     fn finish(self, diff_id: DiffId) -> LayerSurvey {
-        let Self { removed, emptied, covering, top, mut found, .. } = self;
+        let Self { removed, emptied, covering_links, covering_files, top, mut found, .. } = self;
         found.retain(|path, found| match found {
             Found::Distribution { .. } => parse::site(path).is_some(),
             _ => !path.ends_with("/RECORD") || parse::site(path).is_some(),
         });
-        LayerSurvey { diff_id, removed, emptied, covering, top, found }
+        LayerSurvey { diff_id, removed, emptied, covering_links, covering_files, top, found }
     }
 }
 
