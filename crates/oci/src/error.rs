@@ -42,6 +42,16 @@ pub enum Error {
         /// Bytes found.
         found: u64,
     },
+    /// A blob is neither in the store nor, whole, in the layout that is written.
+    #[error("{digest} is not there whole: neither {store} nor {layout}")]
+    NowhereFound {
+        /// The blob.
+        digest: Digest,
+        /// Where the store would have it.
+        store: PathBuf,
+        /// Where the layout would have it.
+        layout: PathBuf,
+    },
     /// A document is larger than any honest one.
     #[error("{what} has {size} bytes; at most {limit} are read")]
     TooLarge {

@@ -14,20 +14,24 @@
 //! Two writers wait for each other on a lock of the folder itself, which leaves no file behind.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use serde_json::{Value, json};
+use oci_spec::image::SCHEMA_VERSION;
+use serde_json::Value;
 
 use crate::medium::blob_name;
 use crate::read::MAX_MANIFEST;
 use crate::reference::index_entries;
-use crate::{Digest, Error, Medium, REF_NAME, Ref, json, reach, reachable};
+use crate::{Descriptor, Digest, Error, MediaType, Medium, REF_NAME, Ref, json, reach, reachable};
 
 pub(crate) const HEADER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const UNFINISHED: &str = ".imgforge-tmp";
+/// Bytes of a blob that is hashed before it is taken for what its name says; a larger one is taken by its size.
+const CHEAP: u64 = 1 << 20;
 
 /// What [`write()`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,14 +60,20 @@ pub fn open(dir: &Path) -> Result<Medium, Error> {
 
 /// Writes `refs` and every blob that they lead to into a layout folder, which may exist.
 ///
-/// Refs of the same names are replaced, others are kept. `path_of` tells where a blob lies in the store.
+/// Refs of the same names are replaced, others are kept. `path_of` tells where a blob lies in the store; what the
+/// layout [holds] already does not have to be there.
 ///
 /// # Errors
 /// As [`reachable`]; [`Error::SizeMismatch`] when a blob of the store is not as long as its descriptor says;
-/// [`Error::Duplicate`] when two refs have one name; [`Error::NotAnImage`] when the folder is of another version.
+/// [`Error::NowhereFound`] when one is in neither place; [`Error::Duplicate`] when two refs have one name;
+/// [`Error::NotAnImage`] when the folder is of another version.
 pub fn write(dir: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> Result<Written, Error> {
     let entries = index_entries(refs)?;
-    let blobs = reachable(refs, path_of)?;
+    let in_layout = |digest: &Digest| dir.join(blob_name(digest));
+    let blobs = reachable(refs, &|digest| {
+        let path = path_of(digest);
+        if path.exists() { path } else { Some(in_layout(digest)).filter(|own| own.exists()).unwrap_or(path) }
+    })?;
 
     fs::create_dir_all(dir)?;
     let folder = fs::File::open(dir)?;
@@ -79,7 +89,7 @@ pub fn write(dir: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> 
 
     let mut written = Written::default();
     for (digest, size) in &blobs {
-        match place(&path_of(digest), &dir.join(blob_name(digest)), *size, &unfinished)? {
+        match place(&path_of(digest), &in_layout(digest), digest, *size, &unfinished)? {
             Placed::Kept => written.kept += 1,
             Placed::Linked => written.linked += 1,
             Placed::Copied => written.copied += 1,
@@ -87,18 +97,14 @@ pub fn write(dir: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> 
     }
 
     let old = medium.read("index.json", MAX_MANIFEST)?;
-    let entries = merge(&medium, old.as_deref(), refs, serde_json_values(&entries)?)?;
-    let new = json::canonical(&json!({
-        "manifests": entries,
-        "mediaType": crate::MediaType::ImageIndex.as_ref(),
-        "schemaVersion": 2,
-    }))?;
+    let index = merge(&medium, old.as_deref(), refs, serde_json_values(&entries)?)?;
+    let new = json::canonical(&index)?;
     if old.as_deref() != Some(&new) {
         replace(&unfinished, &dir.join("index.json"), &new)?;
         folder.sync_all()?;
     }
 
-    match reach::needed_by(&entries, &medium) {
+    match reach::needed_by(&index, &medium) {
         Ok(needed) => written.removed = sweep(dir, &|digest| needed.contains(digest))?,
         Err(reason) => written.not_removed = Some(reason),
     }
@@ -125,17 +131,23 @@ enum Placed {
 }
 
 /// Brings one blob of the store to its place.
-fn place(from: &Path, to: &Path, size: u64, unfinished: &Path) -> Result<Placed, Error> {
+fn place(from: &Path, to: &Path, digest: &Digest, size: u64, unfinished: &Path) -> Result<Placed, Error> {
     let check = |what: &Path, found: u64| {
         let what = what.display().to_string();
         if found == size { Ok(()) } else { Err(Error::SizeMismatch { what, expected: size, found }) }
     };
-    let source = fs::metadata(from)?;
-    check(from, source.len())?;
-    let present = match fs::symlink_metadata(to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        metadata => Some(metadata?),
+    let source = match fs::metadata(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if is_whole(to, digest, size)? {
+                Ok(Placed::Kept)
+            } else {
+                Err(Error::NowhereFound { digest: *digest, store: from.to_owned(), layout: to.to_owned() })
+            };
+        }
+        metadata => metadata?,
     };
+    check(from, source.len())?;
+    let present = metadata(to)?;
     if present.as_ref().is_some_and(|present| (present.dev(), present.ino()) == (source.dev(), source.ino()))
     {
         return Ok(Placed::Kept);
@@ -148,7 +160,7 @@ fn place(from: &Path, to: &Path, size: u64, unfinished: &Path) -> Result<Placed,
         }
         return Ok(Placed::Linked);
     }
-    if present.is_some_and(|present| present.is_file() && present.len() == size) {
+    if is_whole(to, digest, size)? {
         return Ok(Placed::Kept);
     }
     check(from, fs::copy(from, unfinished)?)?;
@@ -158,14 +170,38 @@ fn place(from: &Path, to: &Path, size: u64, unfinished: &Path) -> Result<Placed,
     Ok(Placed::Copied)
 }
 
-/// The entries of the new `index.json`: those of other names as they are, with all that imgforge has not heard of.
-fn merge(medium: &Medium, old: Option<&[u8]>, refs: &[Ref], new: Vec<Value>) -> Result<Vec<Value>, Error> {
+/// Whether a layout has a blob, so that [`write()`] does without the store's: a file of the right size, and up to 1 MiB of
+/// the right digest. A larger one is not read; [`validate`](crate::validate) does that.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be looked at; no layout holds nothing.
+pub fn holds(dir: &Path, blob: &Descriptor) -> Result<bool, Error> {
+    is_whole(&dir.join(blob_name(&blob.digest)), &blob.digest, blob.size)
+}
+
+fn is_whole(path: &Path, digest: &Digest, size: u64) -> Result<bool, Error> {
+    let is_file = metadata(path)?.is_some_and(|found| found.is_file() && found.len() == size);
+    Ok(is_file && (size > CHEAP || Digest::of(&fs::read(path)?) == *digest))
+}
+
+/// What lies there itself, not what it links to.
+fn metadata(path: &Path) -> Result<Option<Metadata>, Error> {
+    match fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        metadata => Ok(Some(metadata?)),
+    }
+}
+
+/// The new `index.json`: the entries of other names as they are, with all that imgforge has not heard of.
+fn merge(medium: &Medium, old: Option<&[u8]>, refs: &[Ref], new: Vec<Value>) -> Result<Value, Error> {
     let what = format!("index.json of {}", medium.place().display());
-    let old: BTreeMap<String, Value> =
+    let mut index: BTreeMap<String, Value> =
         old.map_or_else(|| Ok(BTreeMap::new()), |old| json::parse(&what, old))?;
-    let mut entries = match old.get("manifests") {
+    let mut entries = match index.remove("manifests") {
         None => Vec::new(),
-        Some(Value::Array(entries)) => entries.clone(),
+        Some(Value::Array(entries)) => entries,
         Some(_) => {
             let detail = "the `manifests` of its index.json are no list".to_owned();
             return Err(Error::NotAnImage {
@@ -181,7 +217,10 @@ fn merge(medium: &Medium, old: Option<&[u8]>, refs: &[Ref], new: Vec<Value>) -> 
     entries.extend(new);
     // The order must not tell who came first.
     entries.sort_by_cached_key(|entry| (name(entry), entry.get("digest").map(Value::to_string)));
-    Ok(entries)
+    index.insert("manifests".to_owned(), entries.into());
+    index.insert("mediaType".to_owned(), MediaType::ImageIndex.as_ref().into());
+    index.insert("schemaVersion".to_owned(), SCHEMA_VERSION.into());
+    Ok(index.into_iter().collect())
 }
 
 fn serde_json_values(entries: &[oci_spec::image::Descriptor]) -> Result<Vec<Value>, Error> {

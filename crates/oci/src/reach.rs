@@ -62,54 +62,76 @@ fn follow(
     Ok(())
 }
 
-/// Every blob that the entries of somebody's `index.json` might need; an error tells why that cannot be known.
+/// Every blob that somebody's `index.json` might need; an error tells why that cannot be known.
 ///
-/// Errs on the side of keeping. Whatever has a `digest` anywhere in a manifest is needed, in formats that came later
-/// too (`subject`, `blobs`); and where a manifest is missing or cannot be read, all bets are off.
-pub(crate) fn needed_by(entries: &[Value], medium: &Medium) -> Result<BTreeSet<Digest>, String> {
+/// Errs on the side of keeping. Whatever has a `digest` anywhere in a document is needed, in formats that came later too
+/// (`subject`, `blobs`). Where a manifest cannot be read, or one is missing that `index.json` itself names, all bets are
+/// off. An index may name manifests that are not there, of platforms that nobody copied; nothing hangs on those.
+pub(crate) fn needed_by(index: &Value, medium: &Medium) -> Result<BTreeSet<Digest>, String> {
     let mut needed = BTreeSet::new();
-    let mut waiting: Vec<(Digest, Option<MediaType>)> = Vec::new();
-    entries.iter().for_each(|entry| collect(entry, &mut waiting));
-    while let Some((digest, media_type)) = waiting.pop() {
-        if !needed.insert(digest) {
-            continue;
-        }
+    let mut followed = BTreeSet::new();
+    let mut waiting = Vec::new();
+    collect(index, true, &mut waiting);
+    while let Some(Mention { digest, media_type, is_entry }) = waiting.pop() {
         let kind = media_type.as_ref().map_or(Kind::Other, kind);
         if matches!(kind, Kind::Config | Kind::Layer(_)) {
+            needed.extend(digest.parse::<Digest>());
             continue;
         }
+        let is_document = matches!(kind, Kind::Index | Kind::Manifest);
+        let digest: Digest = match digest.parse() {
+            Ok(digest) => digest,
+            Err(_) if is_document || is_entry => {
+                return Err(format!("`{digest}`, which index.json leads to, is no SHA-256"));
+            }
+            // Text of somebody's.
+            Err(_) => continue,
+        };
+        needed.insert(digest);
+        if !followed.insert(digest) {
+            continue;
+        }
+        let may_be_anything = !is_document && media_type.as_ref().is_some_and(is_no_json);
         let bytes = match medium.read(&blob_name(&digest), MAX_MANIFEST) {
             Ok(Some(bytes)) => bytes,
-            // What is no manifest by its type may be anything, also something large, or absent on purpose.
-            Ok(None) | Err(_) if kind == Kind::Other && media_type.as_ref().is_some_and(is_no_json) => {
-                continue;
-            }
-            Ok(None) => return Err(format!("{digest}, which index.json leads to, is not there")),
+            Ok(None) if !is_entry || may_be_anything => continue,
+            Ok(None) => return Err(format!("{digest}, which index.json names, is not there")),
+            // A list of what is in an image can be large; it leads nowhere.
+            Err(Error::TooLarge { .. }) if !is_document => continue,
+            Err(_) if may_be_anything => continue,
             Err(error) => return Err(error.to_string()),
         };
         match serde_json::from_slice::<Value>(&bytes) {
-            Ok(value) => collect(&value, &mut waiting),
-            Err(_) if kind == Kind::Other => {}
+            Ok(value) => collect(&value, false, &mut waiting),
+            Err(_) if !is_document => {}
             Err(error) => return Err(format!("{digest} is no manifest: {error}")),
         }
     }
     Ok(needed)
 }
 
+/// A digest that a document has somewhere, with the media type beside it.
+struct Mention {
+    digest: String,
+    media_type: Option<MediaType>,
+    /// Whether the document is `index.json`.
+    is_entry: bool,
+}
+
 fn is_no_json(media_type: &MediaType) -> bool {
     !media_type.as_ref().ends_with("json")
 }
 
-fn collect(value: &Value, found: &mut Vec<(Digest, Option<MediaType>)>) {
+fn collect(value: &Value, is_entry: bool, found: &mut Vec<Mention>) {
     match value {
         Value::Object(members) => {
-            let media_type = members.get("mediaType").and_then(Value::as_str).map(MediaType::from);
-            if let Some(Ok(digest)) = members.get("digest").and_then(Value::as_str).map(str::parse) {
-                found.push((digest, media_type));
+            if let Some(digest) = members.get("digest").and_then(Value::as_str) {
+                let media_type = members.get("mediaType").and_then(Value::as_str).map(MediaType::from);
+                found.push(Mention { digest: digest.to_owned(), media_type, is_entry });
             }
-            members.values().for_each(|member| collect(member, found));
+            members.values().for_each(|member| collect(member, is_entry, found));
         }
-        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, is_entry, found)),
         _ => {}
     }
 }

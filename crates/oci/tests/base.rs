@@ -409,7 +409,7 @@ fn any_own() -> impl Strategy<Value = ImageConfig> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn merging_keeps_what_nobody_replaced(base in any_base(), config in any_own()) {
