@@ -6,7 +6,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use crate::tar::{self, Input};
+use crate::tar::{self, Input, Manners};
 use crate::{Compression, Digest, Error, Hasher};
 
 pub use crate::tar::{Entry, Summary};
@@ -79,7 +79,7 @@ pub(crate) fn plain<'a>(
 fn uncompressed(decoder: impl Read, format: &'static str, visit: &mut Visit<'_>) -> Tar {
     let broken = |error: io::Error| Error::Compression { format, detail: error.to_string() };
     let mut plain = BufReader::with_capacity(BUFFER, Hashed::new(decoder));
-    let summary = match tar::read(&mut plain, visit) {
+    let summary = match tar::read(&mut plain, Manners::OfLayers, visit) {
         Err(Error::Io(error)) => return Tar { diff_id: Err(broken(error)), summary: Ok(Summary::default()) },
         summary => summary,
     };

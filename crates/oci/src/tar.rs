@@ -47,16 +47,29 @@ pub struct Summary {
     pub entries: usize,
     /// Entries whose parent folder has no entry before them.
     pub without_parent: usize,
+    /// Entries on a path that another one was on before; the last one counts.
+    pub repeated: usize,
+    /// Entries whose path is absolute, which all runtimes take for relative to the root.
+    pub absolute: usize,
     /// Whether two blocks of zeros end it.
     pub ended: bool,
 }
 
-/// Reads `input` to its end, calling `visit` for every entry.
+/// What a stream may do that ours never do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// Every path is relative and there once: in an archive of images, where another reader might take another one.
+    Strict,
+    /// As runtimes take a layer: builders in wide use write absolute paths, and folders more than once.
+    OfLayers,
+}
+
+/// Reads an archive to its end, calling `visit` for every entry.
 ///
 /// # Errors
 /// [`Error::Tar`] for a broken stream, an unsafe name or two entries on one path; [`Error::Io`] from below.
 pub(crate) fn scan<R: Input>(input: R, mut visit: impl FnMut(Entry)) -> Result<Summary, Error> {
-    read(input, &mut |entry, _| {
+    read(input, Manners::Strict, &mut |entry, _| {
         visit(entry);
         Ok(())
     })
@@ -66,9 +79,10 @@ pub(crate) fn scan<R: Input>(input: R, mut visit: impl FnMut(Entry)) -> Result<S
 /// is passed over.
 ///
 /// # Errors
-/// As [`scan`]; [`Error::Io`] when `visit` fails.
+/// As [`scan`], as far as `manners` go; [`Error::Io`] when `visit` fails.
 pub(crate) fn read<R: Input>(
     mut input: R,
+    manners: Manners,
     visit: &mut dyn FnMut(Entry, &mut dyn Read) -> io::Result<()>,
 ) -> Result<Summary, Error> {
     let mut summary = Summary::default();
@@ -113,7 +127,12 @@ pub(crate) fn read<R: Input>(
         size = long_size.unwrap_or(size);
         let raw = path.unwrap_or_else(|| header.path());
         let shown = String::from_utf8_lossy(&raw).into_owned();
-        let path = safe_path(&raw).map_err(|reason| fail(format!("entry `{shown}`: {reason}")))?;
+        let relative = |raw: &[u8]| match manners {
+            Manners::Strict => safe_path(raw),
+            Manners::OfLayers => safe_path(without_root(raw)),
+        };
+        let path = relative(&raw).map_err(|reason| fail(format!("entry `{shown}`: {reason}")))?;
+        summary.absolute += usize::from(raw.starts_with(b"/"));
         let link = match kind {
             b'1' | b'2' => link.unwrap_or_else(|| header.link()),
             _ => Vec::new(),
@@ -124,7 +143,7 @@ pub(crate) fn read<R: Input>(
                 return Err(fail(format!("entry `{shown}` has {size} bytes of content, but is no file")));
             }
             b'1' => {
-                safe_path(&link).map_err(|reason| {
+                relative(&link).map_err(|reason| {
                     fail(format!(
                         "entry `{shown}` is a hard link to `{}`: {reason}",
                         String::from_utf8_lossy(&link)
@@ -135,7 +154,10 @@ pub(crate) fn read<R: Input>(
             _ => return Err(fail(format!("entry `{shown}` has the unknown type `{}`", kind.escape_ascii()))),
         }
         if !seen.insert(Digest::of(&path)) {
-            return Err(fail(format!("entry `{shown}` is there twice")));
+            if manners == Manners::Strict {
+                return Err(fail(format!("entry `{shown}` is there twice")));
+            }
+            summary.repeated += 1;
         }
         summary.entries += 1;
         if summary.entries > MAX_ENTRIES {
@@ -322,6 +344,15 @@ fn digits(text: &str, radix: u32) -> Option<u64> {
     u64::from_str_radix(text, radix).ok().filter(|_| plain)
 }
 
+/// A path as it is below the root, which is `.` itself then.
+fn without_root(raw: &[u8]) -> &[u8] {
+    let slashes = raw.iter().take_while(|byte| **byte == b'/').count();
+    match raw.get(slashes..) {
+        Some([]) if slashes > 0 => b".",
+        rest => rest.unwrap_or_default(),
+    }
+}
+
 /// Takes an entry's name apart and puts it together again without what changes nothing.
 pub(crate) fn safe_path(raw: &[u8]) -> Result<Vec<u8>, &'static str> {
     if raw.is_empty() {
@@ -429,12 +460,12 @@ mod tests {
                 found.push((String::from_utf8(entry.link).unwrap(), start.len() as u64));
                 Ok(())
             };
-            read(bytes.as_slice(), visit).unwrap();
+            read(bytes.as_slice(), Manners::Strict, visit).unwrap();
             let expected = [("", 700.min(limit)), ("../a", 0), ("", 5.min(limit))];
             assert_eq!(found, expected.map(|(link, read)| (link.to_owned(), read)));
         }
         let visit = &mut |_: Entry, content: &mut dyn Read| io::copy(content, &mut io::sink()).map(drop);
-        let error = read(&bytes[..600], visit).unwrap_err();
+        let error = read(&bytes[..600], Manners::Strict, visit).unwrap_err();
         assert!(error.to_string().contains("it ends in the middle"), "{error}");
     }
 
@@ -502,8 +533,26 @@ mod tests {
         let bytes = stream(&[("a/b", FILE, b""), ("a/", DIR, b""), ("a/c", FILE, b"")]);
         assert_eq!(
             scan(bytes.as_slice(), |_| {}).unwrap(),
-            Summary { entries: 3, without_parent: 1, ended: true }
+            Summary { entries: 3, without_parent: 1, ended: true, ..Summary::default() }
         );
+    }
+
+    #[test]
+    fn manners_of_layers() {
+        let check = |entries: &[(&str, EntryType, &[u8])], expected: Result<Summary, &str>| {
+            let bytes = stream(entries);
+            let found = read(bytes.as_slice(), Manners::OfLayers, &mut |_, _| Ok(()));
+            match expected {
+                Ok(expected) => assert_eq!(found.unwrap(), expected),
+                Err(expected) => assert!(found.unwrap_err().to_string().contains(expected)),
+            }
+        };
+        check(
+            &[("/", DIR, b""), ("//a", FILE, b"1"), ("a", FILE, b"22"), ("./a", FILE, b"")],
+            Ok(Summary { entries: 4, without_parent: 0, repeated: 2, absolute: 2, ended: true }),
+        );
+        check(&[("/../a", FILE, b"")], Err("a path that leaves its root"));
+        check(&[("", FILE, b"")], Err("it has no name"));
     }
 
     #[test]

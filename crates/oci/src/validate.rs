@@ -29,7 +29,8 @@ pub struct Report {
     pub bytes: u64,
     /// Files that no image needs, sorted.
     pub extra: Vec<String>,
-    /// What is allowed and yet unusual: entries before their folder, a tar without its end.
+    /// What is allowed and yet unusual: entries before their folder or on one path, a tar without its end. There is
+    /// nothing of it in layers that imgforge made.
     pub remarks: Vec<String>,
 }
 
@@ -291,11 +292,14 @@ impl Content {
             Err(error) => errors.push(error),
         }
         match tar.summary {
-            Ok(Summary { entries, without_parent, ended }) => {
-                if without_parent > 0 {
-                    remarks
-                        .push(format!("{without_parent} of {entries} entries do not follow their folder's"));
-                }
+            Ok(Summary { entries, without_parent, repeated, absolute, ended }) => {
+                let counts = [
+                    (without_parent, "do not follow their folder's"),
+                    (repeated, "are on a path that has one already"),
+                    (absolute, "have an absolute path"),
+                ];
+                let told = counts.into_iter().filter(|(count, _)| *count > 0);
+                remarks.extend(told.map(|(count, what)| format!("{count} of {entries} entries {what}")));
                 if !ended {
                     remarks.push("the tar has no end blocks".to_owned());
                 }

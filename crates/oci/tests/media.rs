@@ -357,7 +357,10 @@ fn hostile_layers_are_found() {
         check_layers(&store, &[store.layer_of(Compression::Gzip, tar, &[])], expected);
     };
     let twice = tar_of(&[("a", "1"), ("b", "2"), ("a", "3")]).0;
-    check(&twice, "not a sound tar, at byte 2048: entry `a` is there twice");
+    check(
+        &twice,
+        "valid app, layer 1 of 1 (4096 bytes of tar): 1 of 3 entries are on a path that has one already",
+    );
     check(b"no tar", "it ends in the middle");
     check(
         &tar_of(&[("a/b", "1"), ("a/", "")]).0,
@@ -490,4 +493,70 @@ fn an_index_that_leads_to_itself_ends() {
     let result =
         layout::write(&store.path("dist"), &[reference("deep", inner)], &|digest| store.path_of(digest));
     assert!(message(result).contains("nests indexes more than 4 deep"));
+}
+
+/// As `docker buildx build --output type=oci` writes it: folders, names of its own, and notes on the build.
+#[test]
+fn an_archive_of_buildx() {
+    let store = Store::new();
+    let image = store.small("linux/arm64", "x");
+    let mut blobs: Vec<Blob> = vec![image.manifest().clone(), image.config().clone()];
+    let put = |blobs: &mut Vec<Blob>, media_type: &str, value: &Value| {
+        let blob = Blob::new(media_type.into(), value.to_string().into_bytes());
+        let descriptor = blob.descriptor().clone();
+        blobs.push(blob);
+        json!({"mediaType": media_type, "digest": descriptor.digest, "size": descriptor.size})
+    };
+    let statement = json!({"_type": "https://in-toto.io/Statement/v0.1", "subject": []});
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let unknown =
+        json!({"architecture": "unknown", "os": "unknown", "rootfs": {"type": "layers", "diff_ids": []}});
+    let notes = json!({
+        "schemaVersion": 2,
+        "config": put(&mut blobs, config_type, &unknown),
+        "layers": [put(&mut blobs, "application/vnd.in-toto+json", &statement)],
+    });
+    let mut notes = put(&mut blobs, "application/vnd.oci.image.manifest.v1+json", &notes);
+    notes["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    let descriptor = image.manifest().descriptor();
+    let entry = json!({
+        "mediaType": descriptor.media_type.to_string(), "digest": descriptor.digest, "size": descriptor.size,
+        "platform": {"os": "linux", "architecture": "arm64", "os.features": []},
+    });
+    let index = json!({"schemaVersion": 2, "manifests": [entry, notes]});
+    let mut index = put(&mut blobs, "application/vnd.oci.image.index.v1+json", &index);
+    index["annotations"] = json!({
+        "io.containerd.image.name": "docker.io/library/app:1", "org.opencontainers.image.ref.name": "1",
+    });
+    let index = json!({"schemaVersion": 2, "manifests": [index]}).to_string();
+    let blobs: Vec<(String, String)> = blobs
+        .iter()
+        .map(|blob| {
+            let text = String::from_utf8(blob.bytes().to_vec()).unwrap();
+            (format!("blobs/sha256/{}", blob.descriptor().digest.hex()), text)
+        })
+        .collect();
+    let mut files = vec![("blobs/", ""), ("blobs/sha256/", "")];
+    files.extend(blobs.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    files.extend([("index.json", index.as_str()), ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#)]);
+    let mut builder = tar::Builder::new(tar_of(&files).0);
+    // Layers are no text; they come last here.
+    let end = builder.get_ref().len() - 1024;
+    builder.get_mut().truncate(end);
+    for layer in image.layers() {
+        let bytes = fs::read(store.path_of(&layer.digest)).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        let name = format!("blobs/sha256/{}", layer.digest.hex());
+        builder.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    let path = store.path("buildx.tar");
+    fs::write(&path, builder.into_inner().unwrap()).unwrap();
+
+    let report = validate::archive(&path).unwrap();
+    assert_eq!((report.images.len(), report.blobs, report.extra), (1, 8, Vec::<String>::new()));
+    let medium = archive::open(&path).unwrap();
+    for name in [Some("1"), Some("@0"), None] {
+        assert_eq!(read::image(&medium, name, None).unwrap(), image);
+    }
 }
