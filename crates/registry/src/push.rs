@@ -135,7 +135,12 @@ impl Repository<'_> {
             Err(trouble) => return Err(trouble),
         };
         match response.status() {
-            StatusCode::CREATED => Ok(Mount::Done),
+            StatusCode::CREATED => {
+                // One that names something else may not have done it.
+                let place = text(response.headers(), &LOCATION).and_then(digest_at_end);
+                let is_there = place == Some(digest.to_string()) || self.has_blob_once(digest, scope)?;
+                Ok(if is_there { Mount::Done } else { Mount::Refused })
+            }
             StatusCode::ACCEPTED => Ok(Mount::Started(place_of(self, &response)?)),
             _ => match self.refusal(response) {
                 trouble @ Trouble::Passing { .. } => Err(trouble),
@@ -164,7 +169,7 @@ fn empty_post(url: Url) -> Request {
     Request::new(Method::POST, url).header(CONTENT_LENGTH, HeaderValue::from_static("0"))
 }
 
-/// The digest that the place of a manifest ends with, if it does.
+/// The digest that the place of a manifest or a blob ends with, if it does.
 fn digest_at_end(location: &str) -> Option<String> {
     let (_, last) = location.rsplit_once('/')?;
     last.parse::<Digest>().ok().map(|digest| digest.to_string())

@@ -76,7 +76,12 @@ impl Repository<'_> {
         if !status.is_success() {
             return Err(self.no_token(response, &shown, secret));
         }
-        let bytes = response.bytes(MAX_ANSWER)?;
+        let bytes = response.bytes(MAX_ANSWER).map_err(|trouble| match trouble {
+            Trouble::Final(Reason::TooLong { .. }) => {
+                wrong(format!("{shown} answers {status}, with more than {MAX_ANSWER} bytes instead of a token"))
+            }
+            trouble => trouble,
+        })?;
         // The parser's words may quote what it read.
         let answer = serde_json::from_slice::<Answer>(&bytes)
             .map_err(|_| wrong(format!("{shown} answers {status}, but not with a token")))?;
