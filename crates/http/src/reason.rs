@@ -94,7 +94,7 @@ impl Reason {
         // The library's own text has the URL in it.
         let error = error.without_url();
         let text = chain(&error);
-        if text.contains("certificate") {
+        if text.to_ascii_lowercase().contains("certificate") {
             return Self::Certificate(text);
         }
         if error.is_builder() {

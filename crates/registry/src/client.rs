@@ -80,6 +80,8 @@ pub(crate) struct Host {
     pub(crate) grants: Mutex<Vec<Grant>>,
     /// Held while somebody asks for a grant.
     pub(crate) asking: Mutex<()>,
+    /// Whether it refused a part of a blob.
+    pub(crate) takes_no_chunks: AtomicBool,
 }
 
 /// One repository of a registry.
@@ -108,6 +110,7 @@ impl Client {
                     base: Mutex::default(),
                     grants: Mutex::default(),
                     asking: Mutex::default(),
+                    takes_no_chunks: AtomicBool::new(false),
                 })
             })
             .clone();

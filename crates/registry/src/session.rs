@@ -222,8 +222,8 @@ impl Repository<'_> {
     fn log_in(&self, has_credentials: bool) -> String {
         let host = &self.host.name;
         let (problem, again) = match has_credentials {
-            true => ("does not accept the credentials for it", " again"),
-            false => ("wants credentials, and there are none for it", ""),
+            true => ("does not accept the credentials for it (401)", " again"),
+            false => ("wants credentials (401), and there are none for it", ""),
         };
         format!("{host} {problem}; log in{again} with `podman login {host}` or `docker login {host}`")
     }

@@ -77,9 +77,9 @@ impl Repository<'_> {
             return Err(self.no_token(response, &shown, secret));
         }
         let bytes = response.bytes(MAX_ANSWER).map_err(|trouble| match trouble {
-            Trouble::Final(Reason::TooLong { .. }) => {
-                wrong(format!("{shown} answers {status}, with more than {MAX_ANSWER} bytes instead of a token"))
-            }
+            Trouble::Final(Reason::TooLong { .. }) => wrong(format!(
+                "{shown} answers {status}, with more than {MAX_ANSWER} bytes instead of a token"
+            )),
             trouble => trouble,
         })?;
         // The parser's words may quote what it read.

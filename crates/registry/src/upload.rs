@@ -1,13 +1,15 @@
 //! One blob's way into a repository, over as many requests as that takes.
 //!
-//! A large blob goes as one stream, which every registry takes and which is fastest. When that breaks, the registry is
-//! asked how far it got, and the rest follows from there. Not all remember what came by a request that broke: some
-//! forget the request, some the whole upload (docker's own registry is one). With those the blob is sent in chunks, so
-//! that a break costs a twentieth of it at most where the upload survives, and where it does not, no request is so long
-//! that a proxy would cut it off each time.
+//! A large blob goes in chunks of a tenth of it at most: many registries forget all that came by a request that broke, and
+//! then no more than that is sent again. Nor is a request ever so long that a proxy would cut it off each time. After a
+//! break the registry is asked how far it got, and the rest follows from there; if it has forgotten the upload (docker's
+//! own registry does, when a request breaks in the middle), it begins anew. A registry that takes no chunks gets the
+//! blob as one stream, which every one takes, and so all others after it.
 //!
 //! Source: OCI distribution specification, "Pushing blobs".
 
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use imgforge_http::{Event, Halt, Reason, Request, Response, Trouble, bare, redacted};
@@ -23,11 +25,14 @@ use crate::{Content, OnEvent, Repository};
 /// Bytes of a blob that goes in one request, body and digest together.
 const SMALL: u64 = 4 << 20;
 
-/// Bytes of a chunk, at least and at most.
-const CHUNK: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 20;
+/// Chunks of a blob, at least: what is sent again after a break is no more than one of them.
+const CHUNKS: u64 = 10;
 
-/// Chunks of a blob: what is sent again after a break stays below a tenth.
-const CHUNKS: u64 = 20;
+/// Bytes of a chunk, at least and at most.
+const CHUNK: RangeInclusive<u64> = 2 << 20..=64 << 20;
+
+/// Bytes of a chunk, at least, where others are too large for a proxy.
+const SMALL_CHUNK: u64 = 64 << 10;
 
 /// Bytes that the registry has more than it ever had, after which it is worth the same patience again.
 const HEADWAY: u64 = 1 << 20;
@@ -51,10 +56,10 @@ pub(crate) struct Session {
 enum Way {
     /// With its digest, from memory.
     Whole,
-    /// All that is missing in one request.
-    Stream,
     /// So many bytes at a time.
     Chunks(u64),
+    /// All that is missing in one request.
+    Stream,
 }
 
 /// An upload under way.
@@ -73,8 +78,10 @@ pub(crate) struct Upload<'a> {
     is_unsure: bool,
     /// Whether the end was reached: the blob may be there without our having heard of it.
     is_finishing: bool,
-    /// Bytes that went by requests of this session: those that several of them sent might not fit together.
+    /// Requests of this session that brought bytes: those of several might not fit together.
     pieces: u32,
+    /// Where the registry would not have it go on.
+    out_of_range: Option<u64>,
     /// Bytes that went over, in all.
     sent: u64,
     /// Bytes that whoever shows it believes to have gone.
@@ -93,7 +100,11 @@ impl<'a> Upload<'a> {
         session: Option<Session>,
         on_event: OnEvent<'a>,
     ) -> Self {
-        let way = if descriptor.size <= SMALL { Way::Whole } else { Way::Stream };
+        let way = match descriptor.size {
+            ..=SMALL => Way::Whole,
+            _ if repository.host.takes_no_chunks.load(Ordering::Relaxed) => Way::Stream,
+            size => Way::Chunks((size / CHUNKS).clamp(*CHUNK.start(), *CHUNK.end())),
+        };
         Self {
             repository,
             digest: descriptor.digest,
@@ -107,6 +118,7 @@ impl<'a> Upload<'a> {
             is_unsure: false,
             is_finishing: false,
             pieces: 0,
+            out_of_range: None,
             sent: 0,
             shown: 0,
             best: 0,
@@ -183,7 +195,7 @@ impl<'a> Upload<'a> {
         let mut on_sent = |count| {
             gone += count;
             on_event(Event::Bytes(count));
-            match stop.load(std::sync::atomic::Ordering::Relaxed) {
+            match stop.load(Ordering::Relaxed) {
                 true => Err(Halt::Stopped),
                 false => Ok(()),
             }
@@ -198,7 +210,7 @@ impl<'a> Upload<'a> {
             _ if status.is_success() => {
                 let end = self.offset + length;
                 let has = range_end(&response).unwrap_or(end);
-                self.session = Some(place_of(self.repository, &response)?.at_least(least));
+                self.moved(&response)?;
                 // More than was sent is not to be had, and less has to be sent again.
                 self.stands_at(has.min(end));
                 if has < end {
@@ -207,34 +219,43 @@ impl<'a> Upload<'a> {
                 }
                 Ok(())
             }
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                Err(Trouble::Passing { reason: Reason::Status(status), wait: Some(Duration::ZERO) })
-            }
             StatusCode::NOT_FOUND => {
                 self.forget();
                 Err(lost())
             }
-            // A proxy may take in parts what it doesn't take whole.
-            StatusCode::PAYLOAD_TOO_LARGE if self.way == Way::Stream => {
-                self.way = self.in_chunks();
-                Err(Trouble::Passing { reason: Reason::Status(status), wait: Some(Duration::ZERO) })
+            // The second time, it is not the place that it has something against.
+            StatusCode::RANGE_NOT_SATISFIABLE
+                if self.out_of_range.replace(self.offset) != Some(self.offset) =>
+            {
+                Err(at_once(Reason::Status(status)))
             }
-            _ => Err(self.repository.refusal(response)),
+            // A proxy may take in parts what it doesn't take whole.
+            StatusCode::PAYLOAD_TOO_LARGE if length / 2 >= SMALL_CHUNK.max(least) => {
+                self.way = Way::Chunks(length / 2);
+                Err(at_once(Reason::Status(status)))
+            }
+            _ => match self.repository.refusal(response) {
+                Trouble::Final(reason) if self.way != Way::Stream && is_about_chunks(&reason) => {
+                    self.repository.host.takes_no_chunks.store(true, Ordering::Relaxed);
+                    self.way = Way::Stream;
+                    self.forget();
+                    Err(at_once(reason))
+                }
+                trouble => Err(trouble),
+            },
         }
     }
 
     /// Asks how far it got.
     fn ask(&mut self) -> Result<(), Trouble> {
-        let Some(Session { url, least }) = self.session.clone() else { return Ok(()) };
+        let Some(Session { url, .. }) = self.session.clone() else { return Ok(()) };
         let response = self.repository.send(&Request::new(Method::GET, url), &self.scope)?;
         let status = response.status();
-        let before = self.offset;
         if status.is_success() {
             let has = range_end(&response).unwrap_or(0);
-            if text(response.headers(), &LOCATION).is_some() {
-                self.session = Some(place_of(self.repository, &response)?.at_least(least));
-            }
-            if has > self.size {
+            self.moved(&response)?;
+            // Of one byte it says the same as of none.
+            if has > self.size || has <= 1 {
                 self.forget();
             } else {
                 self.stands_at(has);
@@ -243,10 +264,6 @@ impl<'a> Upload<'a> {
             return Err(trouble);
         } else {
             self.forget();
-        }
-        // What went last was not kept.
-        if self.way == Way::Stream && self.offset <= before {
-            self.way = self.in_chunks();
         }
         Ok(())
     }
@@ -274,7 +291,12 @@ impl<'a> Upload<'a> {
         match self.repository.refusal(response) {
             trouble @ Trouble::Passing { .. } => Err(trouble),
             // A session that is gone, or pieces that do not fit together, is no fault of the blob.
-            Trouble::Final(reason) if status == StatusCode::NOT_FOUND || self.pieces > 1 => {
+            Trouble::Final(reason)
+                if status == StatusCode::NOT_FOUND || (self.pieces > 1 && is_about_chunks(&reason)) =>
+            {
+                if status != StatusCode::NOT_FOUND {
+                    self.way = Way::Stream;
+                }
                 self.forget();
                 Err(Trouble::passing(reason))
             }
@@ -308,6 +330,17 @@ impl<'a> Upload<'a> {
         }
     }
 
+    /// Goes where an answer says; the upload stays where it is when that says nothing.
+    fn moved(&mut self, response: &Response) -> Result<(), Trouble> {
+        if text(response.headers(), &LOCATION).is_some() {
+            let least = self.session.as_ref().map_or(0, |session| session.least);
+            let session = place_of(self.repository, response)?;
+            // Nor has it taken back the least length.
+            self.session = Some(Session { least: session.least.max(least), ..session });
+        }
+        Ok(())
+    }
+
     fn stands_at(&mut self, offset: u64) {
         self.offset = offset;
         self.best = self.best.max(offset);
@@ -321,17 +354,6 @@ impl<'a> Upload<'a> {
     fn forget(&mut self) {
         self.session = None;
         self.stands_at(0);
-    }
-
-    fn in_chunks(&self) -> Way {
-        Way::Chunks((self.size / CHUNKS).clamp(*CHUNK.start(), *CHUNK.end()))
-    }
-}
-
-impl Session {
-    /// An answer that does not repeat the least length has not taken it back.
-    fn at_least(self, least: u64) -> Self {
-        Self { least: self.least.max(least), ..self }
     }
 }
 
@@ -361,7 +383,7 @@ pub(crate) fn place_of(repository: &Repository<'_>, response: &Response) -> Resu
     Ok(Session { url, least: least.unwrap_or(0) })
 }
 
-/// Bytes that the registry has, by its header `Range: 0-N`, whose end is inclusive. Of none it says `0-0`.
+/// Bytes that the registry has, by its header `Range: 0-N`, whose end is inclusive.
 fn range_end(response: &Response) -> Option<u64> {
     parse_range(text(response.headers(), &RANGE)?)
 }
@@ -370,10 +392,21 @@ fn parse_range(range: &str) -> Option<u64> {
     let range = range.trim();
     let (start, end) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
     match (start.parse::<u64>().ok()?, end.parse::<u64>().ok()?) {
-        (0, 0) => Some(0),
         (0, end) => end.checked_add(1),
         _ => None,
     }
+}
+
+/// Whether a registry may have refused a chunk for being one. There is no code for that.
+fn is_about_chunks(reason: &Reason) -> bool {
+    let is_status =
+        matches!(reason.status().map(|status| status.as_u16()), Some(400 | 405 | 411 | 415 | 416));
+    is_status && !matches!(reason, Reason::Refused { said, .. } if said.contains("NAME_"))
+}
+
+/// What is to be tried again another way.
+fn at_once(reason: Reason) -> Trouble {
+    Trouble::Passing { reason, wait: Some(Duration::ZERO) }
 }
 
 fn lost() -> Trouble {

@@ -285,8 +285,8 @@ fn with_a_certificate_of_the_client() {
     check_there_and_back(&Client::new(settings()), &registry.reference("team/app"));
     fs::remove_file(folder.join("client.cert")).unwrap();
     let client = Client::new(settings());
-    let error = client.repository(&registry.reference("team/app")).has_blob(&Digest::of(b"")).unwrap_err();
-    assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+    // What is said depends on whether the server's word comes before the end of the connection.
+    assert!(client.repository(&registry.reference("team/app")).has_blob(&Digest::of(b"")).is_err());
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn with_a_password() {
     check_there_and_back(&with(PASSWORD), &reference);
     for (client, expected) in [
         (client(), "wants a user and a password, and there are none for it; log in with `podman login"),
-        (with("wr0ng"), "does not accept the credentials for it; log in again"),
+        (with("wr0ng"), "does not accept the credentials for it (401); log in again"),
     ] {
         let error = client.repository(&reference).manifest(TagOrDigest::Tag("one")).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
