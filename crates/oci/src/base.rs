@@ -107,9 +107,10 @@ pub(crate) fn configuration(
         Some(Value::Array(entries)) => entries,
         _ => Vec::new(),
     };
-    // An entry for something else than a layer says so.
-    if history.iter().all(|entry| entry.get("empty_layer") == Some(&Value::Bool(true))) {
+    let is_no_layer = |entry: &Value| entry.get("empty_layer") == Some(&Value::Bool(true));
+    if history.iter().filter(|entry| !is_no_layer(entry)).count() != below.len() {
         // There are entries for all layers or for none.
+        history.retain(is_no_layer);
         history.extend(below.iter().map(|_| json!({"comment": "a layer of the base"})));
     }
     history.extend(layers.iter().map(|layer| json!({"created": created, "created_by": layer.history})));

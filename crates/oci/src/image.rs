@@ -114,7 +114,7 @@ impl Image {
     /// # Errors
     /// [`Error::Json`] when one of them cannot be read; [`Error::Digest`] when something is named by another algorithm
     /// than SHA-256; [`Error::Inconsistent`] when they do not belong together: the manifest names another config, or
-    /// layers, diff IDs and history differ in number.
+    /// layers and diff IDs differ in number.
     pub fn from_blobs(manifest: Blob, config: Blob) -> Result<Self, Error> {
         let what = || format!("image {}", manifest.descriptor().digest);
         let inconsistent = |detail: String| Error::Inconsistent { what: what(), detail };
@@ -136,15 +136,9 @@ impl Image {
                 diff_ids.len()
             )));
         }
-        let history = layer_history(&configuration);
-        if !history.is_empty() && history.len() != diff_ids.len() {
-            return Err(inconsistent(format!(
-                "the config has {} diff IDs, its history tells of {} layers",
-                diff_ids.len(),
-                history.len()
-            )));
-        }
-        let mut texts = history.into_iter();
+        // A history that does not fit tells nothing of a layer; only `validate` minds.
+        let history = Some(layer_history(&configuration)).filter(|history| history.len() == diff_ids.len());
+        let mut texts = history.unwrap_or_default().into_iter();
         let layers = parsed
             .layers()
             .iter()
@@ -177,6 +171,21 @@ impl Image {
         Err(Error::Inconsistent {
             what: format!("image {}", self.manifest.descriptor().digest),
             detail: format!("the index says that it is for {claimed}, its config says {}", self.platform),
+        })
+    }
+
+    /// Compares the history with the layers, where there is one.
+    pub(crate) fn check_history(&self) -> Result<(), Error> {
+        let told = layer_history(&self.configuration).len();
+        if told == 0 || told == self.layers.len() {
+            return Ok(());
+        }
+        Err(Error::Inconsistent {
+            what: format!("image {}", self.manifest.descriptor().digest),
+            detail: format!(
+                "the config has {} diff IDs, its history tells of {told} layers",
+                self.layers.len()
+            ),
         })
     }
 

@@ -12,6 +12,9 @@
 //! file that decides, and it is renamed into place when all blobs are there and before any goes, so a writer that is
 //! killed leaves the old images or the new ones, and at worst blobs that nobody needs, which the next run removes.
 //! Two writers wait for each other on a lock of the folder itself, which leaves no file behind.
+//!
+//! A blob that the folder [holds] does not have to be in the store: the layers of a base that was never fetched stay
+//! where they are.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;

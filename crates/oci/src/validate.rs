@@ -217,6 +217,7 @@ impl Walk<'_> {
         let config = self.document(config, MAX_CONFIG)?;
         let image = Image::from_blobs(manifest, config)?;
         let platform = image.platform();
+        image.check_history()?;
         descriptor.platform.iter().try_for_each(|claimed| image.check_platform(claimed))?;
         let count = image.layers().len();
         for (number, layer) in image.layers().iter().enumerate() {

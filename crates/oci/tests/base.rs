@@ -246,10 +246,13 @@ fn everything_else() {
 }
 
 #[test]
-fn a_base_without_a_history() {
+fn a_base_without_a_history_that_fits() {
     let store = Store::new();
     let other = json!({"created_by": "ENV A=1", "empty_layer": true});
-    for (history, other) in [(json!(null), 0), (json!([]), 0), (json!([other]), 1)] {
+    let layer = json!({"created_by": "one of two"});
+    for (history, other) in
+        [(json!(null), 0), (json!([]), 0), (json!([other]), 1), (json!([layer, other]), 1)]
+    {
         let mut config = docker_config();
         config["history"] = history;
         let base = store.docker_image(config, &base_layers(&store));
