@@ -14,9 +14,11 @@ pub struct Keychain {
     explicit: Vec<(String, Secret)>,
     files: Arc<Vec<File>>,
     search_path: Option<OsString>,
-    /// What helpers said, by program and server: some ask a person, and all take long.
-    answers: Arc<Mutex<BTreeMap<(String, String), Option<Secret>>>>,
+    answers: Arc<Mutex<Answers>>,
 }
+
+/// What helpers said, by program and server: some ask a person, and all take long.
+type Answers = BTreeMap<(String, String), Option<Secret>>;
 
 impl Keychain {
     /// Reads the texts of containers-auth.json(5) or docker's config.json files, with their paths for messages, the
