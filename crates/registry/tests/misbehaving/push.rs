@@ -4,7 +4,9 @@ use imgforge_oci::{Blob, Digest, MediaType};
 use imgforge_registry::{Error, Repository, TagOrDigest, Uploaded};
 
 use crate::mock::Auth::{Basic, Bearer, Open};
-use crate::mock::Step::{Any, FinishUpload, HeadBlob, Mount, Patch, PutManifest, StartUpload, UploadStatus};
+use crate::mock::Step::{
+    Any, FinishUpload, HeadBlob, Mount, Patch, PatchChunk, PutManifest, StartUpload, UploadStatus,
+};
 use crate::mock::{Answer, Deed, Ending, Layer, World, check, layer, on, refusal};
 use crate::{LARGE, MEDIUM, SMALL, offsets};
 
@@ -112,41 +114,24 @@ fn mounts_that_are_none() {
 
 #[test]
 fn resets_at_any_offset() {
-    for after in offsets() {
-        let ran = check(large, Open, [on(Patch, 0..1, Deed::Cut { after, is_kept: true })], Ok("sent"));
-        assert!(
-            ran.moved() <= LARGE + LARGE / 10,
-            "reset at {after}: {} bytes\n{}",
-            ran.moved(),
-            ran.story()
-        );
-    }
-}
-
-#[test]
-fn resets_at_any_offset_where_nothing_is_kept() {
-    for after in offsets() {
-        let ran = check(large, Open, [on(Patch, 0..1, Deed::Cut { after, is_kept: false })], Ok("sent"));
-        // What is forgotten has to be sent again, but not twice.
-        let limit = LARGE + LARGE / 10 + after;
-        assert!(ran.moved() <= limit, "reset at {after}: {} bytes\n{}", ran.moved(), ran.story());
+    for is_kept in [true, false] {
+        for at in offsets() {
+            let ran = check(large, Open, [on(Patch, 0..1, Deed::Cut { at, is_kept })], Ok("sent"));
+            assert!(
+                ran.moved() <= LARGE + LARGE / 10,
+                "reset at {at}: {} bytes\n{}",
+                ran.moved(),
+                ran.story()
+            );
+        }
     }
 }
 
 #[test]
 fn one_reset_after_the_other() {
-    let forgotten = |nth: usize, after| on(Patch, nth..nth + 1, Deed::Cut { after, is_kept: false });
-    // The registry that has forgotten once is given less to forget.
-    let ran = check(
-        large,
-        Open,
-        [forgotten(0, 12 << 20), forgotten(5, 1 << 20), forgotten(9, 1 << 20)],
-        Ok("sent"),
-    );
-    assert!(ran.moved() <= LARGE + LARGE / 10 + (12 << 20), "{}", ran.story());
     // More of them than there is patience, but each time some megabytes arrive.
-    let ran =
-        check(large, Bearer, [on(Patch, 0..8, Deed::Cut { after: 2 << 20, is_kept: true })], Ok("sent"));
+    let cut = |mebibytes: usize| on(Patch, 0..1, Deed::Cut { at: (mebibytes << 20) + 1, is_kept: true });
+    let ran = check(large, Bearer, [2, 4, 7, 11, 12, 14, 15, 18, 21].map(cut), Ok("sent"));
     assert!(ran.moved() <= LARGE + LARGE / 10, "{}", ran.story());
 }
 
@@ -191,11 +176,10 @@ fn done_but_not_said() {
     // The connection is closed after each answer, without a word.
     let closed = |answer| Answer { ending: Ending::Close(usize::MAX), ..answer };
     check(medium, Bearer, [on(Any, 0..99, closed)], Ok("sent"));
-    let done = || Deed::Cut { after: usize::MAX, is_kept: true };
-    check(small, Open, [on(StartUpload, 0..1, done())], Ok("sent"));
-    check(medium, Open, [on(Patch, 0..1, done())], Ok("sent"));
-    check(small, Open, [on(FinishUpload, 0..1, done())], Ok("sent"));
-    check(mount, Open, [on(Mount, 0..1, done())], Ok("mounted from team/base"));
+    check(small, Open, [on(StartUpload, 0..1, Deed::Unsaid)], Ok("sent"));
+    check(medium, Open, [on(Patch, 0..1, Deed::Unsaid)], Ok("sent"));
+    check(small, Open, [on(FinishUpload, 0..1, Deed::Unsaid)], Ok("sent"));
+    check(mount, Open, [on(Mount, 0..1, Deed::Unsaid)], Ok("mounted from team/base"));
 }
 
 #[test]
@@ -239,6 +223,20 @@ fn where_to_upload() {
 }
 
 #[test]
+fn registries_that_take_no_chunks() {
+    for refusal in
+        ["400 Bad Request", "405 Method Not Allowed", "411 Length Required", "415 Unsupported Media Type"]
+    {
+        let ran = check(medium, Open, [on(PatchChunk, 0..99, status(refusal))], Ok("sent"));
+        assert_eq!(ran.count(|seen| seen.head.method == "PATCH"), 2, "{}", ran.story());
+    }
+    check(medium, Open, [on(PatchChunk, 0..99, status("416 Range Not Satisfiable"))], Ok("sent"));
+    // It takes them, and makes nothing of them in the end.
+    let invalid = refusal("400 Bad Request", "DIGEST_INVALID");
+    check(medium, Open, [on(FinishUpload, 0..1, invalid)], Ok("sent"));
+}
+
+#[test]
 fn places_that_only_who_was_told_them_knows() {
     for to in
         ["{other}/x?sign=53cret-signature", "/v2/x?sign=53cret-signature", "ftp://me:53cret@a.b/?sign=53cret"]
@@ -278,7 +276,7 @@ fn uploads_sent_to_another_origin() {
 
 #[test]
 fn how_far_it_is() {
-    let cut = || on(Patch, 0..1, Deed::Cut { after: 3 << 20, is_kept: true });
+    let cut = || on(Patch, 0..1, Deed::Cut { at: 3 << 20, is_kept: true });
     let says =
         |range: &'static str| on(UploadStatus, 0..9, move |answer: Answer| answer.with("Range", range));
     // It has less than it took; it has all; it has more than there is; it does not say.
@@ -332,7 +330,7 @@ fn least_chunks() {
         large(world, repository)
     }
     check(at_least_8_mib, Open, [], Ok("sent"));
-    check(at_least_8_mib, Open, [on(Patch, 0..1, Deed::Cut { after: 1 << 20, is_kept: false })], Ok("sent"));
+    check(at_least_8_mib, Open, [on(Patch, 0..1, Deed::Cut { at: 9 << 20, is_kept: false })], Ok("sent"));
     let says = |value: &'static str| {
         on(StartUpload, 0..9, move |answer: Answer| answer.with("OCI-Chunk-Min-Length", value))
     };
@@ -370,7 +368,7 @@ fn manifests() {
             Ok("put"),
         );
         check(task, Open, [on(PutManifest, 0..1, Deed::Raw(""))], Ok("put"));
-        check(task, Open, [on(PutManifest, 0..1, Deed::Cut { after: usize::MAX, is_kept: true })], Ok("put"));
+        check(task, Open, [on(PutManifest, 0..1, Deed::Unsaid)], Ok("put"));
         check(
             task,
             Open,

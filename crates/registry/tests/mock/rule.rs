@@ -15,6 +15,8 @@ pub enum Step {
     StartUpload,
     Mount,
     Patch,
+    /// A patch that says which bytes of the blob it has.
+    PatchChunk,
     UploadStatus,
     FinishUpload,
     Token,
@@ -41,7 +43,9 @@ impl Step {
             _ if path == "/v2/" => Self::Ping,
             _ => Self::Any,
         };
-        self == Self::Any || self == found
+        let is_chunk =
+            self == Self::PatchChunk && found == Self::Patch && head.header("content-range").is_some();
+        self == Self::Any || self == found || is_chunk
     }
 }
 
@@ -65,8 +69,10 @@ pub enum Deed {
     Raw(&'static str),
     /// Nothing, after so many bytes of the request's body, for longer than anybody waits.
     Silence { after: usize },
-    /// Resets the connection in the middle of the request's body, and keeps what came of it or does not.
-    Cut { after: usize, is_kept: bool },
+    /// Resets the connection where this byte of the blob would come, and keeps what came of the request or does not.
+    Cut { at: usize, is_kept: bool },
+    /// Does what it should, and resets the connection instead of saying so.
+    Unsaid,
 }
 
 /// Says what a server does wrong at a step, and which of the requests for it (from 0) get to see that.
@@ -77,7 +83,11 @@ pub fn on(step: Step, times: Range<usize>, deed: impl Into<Deed>) -> Rule {
 impl Rule {
     /// Whether it is this request's turn.
     pub fn applies(&self, head: &Head) -> bool {
-        self.step.is(head) && self.times.contains(&self.count.fetch_add(1, Ordering::SeqCst))
+        let is_there = match self.deed {
+            Deed::Cut { at, .. } => head.range().is_some_and(|range| range.contains(&at)),
+            _ => true,
+        };
+        self.step.is(head) && is_there && self.times.contains(&self.count.fetch_add(1, Ordering::SeqCst))
     }
 }
 

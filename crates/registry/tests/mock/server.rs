@@ -1,5 +1,6 @@
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,17 @@ impl Head {
 
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap()
+    }
+
+    /// Which bytes of a blob its body is, as far as is said.
+    pub fn range(&self) -> Option<Range<usize>> {
+        match self.header("content-range") {
+            Some(range) => {
+                let (start, last) = range.split_once('-')?;
+                Some(start.parse().ok()?..last.parse::<usize>().ok()? + 1)
+            }
+            None => Some(0..self.header("content-length")?.parse().ok()?),
+        }
     }
 
     pub fn query(&self, name: &str) -> Option<String> {
@@ -203,7 +215,8 @@ impl Shared {
                 return Ok(());
             }
             let limit = match deed {
-                Some(Deed::Cut { after, .. } | Deed::Silence { after }) => *after,
+                Some(Deed::Cut { at, .. }) => at.saturating_sub(head.range().unwrap().start),
+                Some(Deed::Silence { after }) => *after,
                 _ => usize::MAX,
             };
             let body = read_body(&mut stream, &head, limit)?;
@@ -225,6 +238,11 @@ impl Shared {
                 }
                 Some(Deed::Silence { .. }) => {
                     std::thread::sleep(LONG);
+                    return Ok(());
+                }
+                Some(Deed::Unsaid) => {
+                    good(body);
+                    reset(stream.get_ref().tcp());
                     return Ok(());
                 }
                 Some(Deed::Cut { is_kept, .. }) => {
