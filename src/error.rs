@@ -9,6 +9,8 @@ use crate::config::ConfigError;
 use crate::fetch::FetchError;
 use crate::images_lock::ImagesLockError;
 use crate::plan::OverBudget;
+use crate::survey::SurveyError;
+use crate::transport::TransportError;
 
 /// Why a request failed.
 ///
@@ -170,6 +172,12 @@ pub enum Error {
     /// The image, its index or an output can't be made.
     #[error(transparent)]
     Oci(#[from] imgforge_oci::Error),
+    /// An image can't be had from where it is.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// What is in a layer can't be told.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
     /// A digest in a lock is none.
     #[error(transparent)]
     Digest(ParseDigestError),
@@ -202,6 +210,7 @@ impl Error {
                 Some("restore the file from version control, or remove it and run `imgforge lock`".to_owned())
             }
             Self::Fetch(error) => error.hint(),
+            Self::Transport(error) => error.hint(),
             Self::EnvironmentUnclear { hint, .. } | Self::DebianUnclear { hint, .. } => Some(hint.clone()),
             Self::Conflict { environment, .. } => Some(format!(
                 "drop one of the packages from the lock, or remove `on-conflict = \"error\"` from [env.{environment}]"

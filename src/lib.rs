@@ -16,6 +16,7 @@
 pub mod config;
 pub mod conflicts;
 pub mod debian;
+pub mod diff;
 pub mod environments;
 mod error;
 pub mod fetch;

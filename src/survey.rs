@@ -143,7 +143,7 @@ pub enum SurveyError {
         layer: String,
         /// What is wrong.
         #[source]
-        source: imgforge_oci::Error,
+        source: Box<imgforge_oci::Error>,
     },
     /// Something in it is larger than any honest one.
     #[error("layer {layer}: {path} has more than {limit}")]
@@ -178,7 +178,11 @@ pub fn of_image<E: From<SurveyError> + Send>(
     Ok(Survey::of(&surveys))
 }
 
-fn of_layer<E: From<SurveyError>>(
+/// Surveys a layer, unless that was done before; if not, `open` gives the stored bytes.
+///
+/// # Errors
+/// What is wrong with the layer; an error of `open`.
+pub fn of_layer<E: From<SurveyError>>(
     layer: &Layer,
     store: &Store,
     open: &Open<'_, E>,

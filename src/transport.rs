@@ -125,13 +125,13 @@ pub enum TransportError {
     #[error("{reference} is in a registry, which --offline leaves alone")]
     Offline {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
     },
     /// A registry has no such image.
-    #[error("{} has no {reference}", reference.host())]
+    #[error("the registry has no {reference}")]
     Missing {
         /// The image.
-        reference: Reference,
+        reference: Box<Reference>,
     },
     /// There is no such folder or file.
     #[error("there is no {}", path.display())]
@@ -141,7 +141,7 @@ pub enum TransportError {
     },
     /// A registry failed, or could not be reached.
     #[error(transparent)]
-    Registry(#[from] imgforge_registry::Error),
+    Registry(Box<imgforge_registry::Error>),
     /// The image's documents are wrong, or there is none of that name.
     #[error(transparent)]
     Oci(#[from] imgforge_oci::Error),
@@ -161,6 +161,12 @@ impl TransportError {
             Self::Registry(error) => error.hint(),
             _ => None,
         }
+    }
+}
+
+impl From<imgforge_registry::Error> for TransportError {
+    fn from(error: imgforge_registry::Error) -> Self {
+        Self::Registry(Box::new(error))
     }
 }
 
@@ -185,7 +191,7 @@ impl<'a> ImageSource<'a> {
         }
         let form = match transport {
             Transport::Registry(reference) if offline => {
-                return Err(TransportError::Offline { reference: reference.clone() });
+                return Err(TransportError::Offline { reference: Box::new(reference.clone()) });
             }
             Transport::Registry(reference) => Form::Registry(reference.clone(), client.repository(reference)),
             Transport::Layout { path, name } => Form::Medium(layout::open(path)?, name.clone()),
@@ -205,7 +211,7 @@ impl<'a> ImageSource<'a> {
         match &self.form {
             Form::Registry(reference, repository) => repository
                 .manifest_digest(TagOrDigest::from(reference))?
-                .ok_or_else(|| TransportError::Missing { reference: reference.clone() }),
+                .ok_or_else(|| TransportError::Missing { reference: Box::new(reference.clone()) }),
             Form::Medium(medium, name) => Ok(read::resolve(medium, name.as_deref())?),
         }
     }
@@ -281,7 +287,8 @@ impl Documents for ImageSource<'_> {
             let what = format!("{} of {reference}", descriptor.digest);
             return Err(imgforge_oci::Error::TooLarge { what, size: descriptor.size, limit });
         }
-        let missing = || TransportError::Missing { reference: reference.with_digest(descriptor.digest) };
+        let missing =
+            || TransportError::Missing { reference: Box::new(reference.with_digest(descriptor.digest)) };
         let blob = repository
             .manifest(TagOrDigest::Digest(&descriptor.digest))
             .map_err(failed)?

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use imgforge::config::Compression;
+use imgforge_oci::Platform;
 
 /// Builds container images from lock files, without a Docker daemon
 #[derive(Debug, Parser)]
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Lock(Lock),
     Plan(Plan),
     Inspect(Inspect),
+    Diff(Diff),
     Vendor(Vendor),
     Gc(Gc),
     Verify(Verify),
@@ -107,6 +109,28 @@ pub(crate) struct Inspect {
     /// The layout folder or archive that it is in
     #[arg(long, short, value_name = "PATH", default_value = "dist")]
     pub(crate) output: PathBuf,
+}
+
+/// Compare two images: base, layers, packages, configuration, and the bytes to ship
+///
+/// Each of the two is docker://HOST/NAME[:TAG][@DIGEST], oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF],
+/// the name of an image that `build` wrote, or the path of a layout or an archive. Packages are Debian's, Alpine's,
+/// conda's and Python's; rpm's are not known. What was found in a layer is kept in the store. Example: imgforge diff
+/// docker://registry.example.org/team/app:1 runtime
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Diff {
+    /// The image that a host has
+    #[arg(value_name = "A")]
+    pub(crate) a: String,
+    /// The image that it is to have
+    #[arg(value_name = "B")]
+    pub(crate) b: String,
+    /// The layout folder or archive that names are looked up in
+    #[arg(long, short, value_name = "PATH", default_value = "dist")]
+    pub(crate) output: PathBuf,
+    /// Compare the images for this platform: linux/arm64 [default: all platforms that both have]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<Platform>,
 }
 
 /// Copy every locked artifact into the vendor folder, for builds without network

@@ -3,6 +3,7 @@
 mod args;
 mod build;
 mod completions;
+mod diff;
 mod format;
 mod gc;
 mod inspect;
@@ -46,6 +47,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Lock(args) => lock::run(&global, args),
         Command::Plan(args) => plan::run(&global, args),
         Command::Inspect(args) => inspect::run(&global, args),
+        Command::Diff(args) => diff::run(&global, args),
         Command::Vendor(args) => vendor::run(&global, args),
         Command::Gc(args) => gc::run(&global, args),
         Command::Verify(args) => verify::run(&global, args),

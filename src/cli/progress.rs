@@ -108,7 +108,20 @@ impl Progress {
         }
     }
 
-    fn fetch(&self, title: &str, size: Option<u64>, event: &Event<'_>) {
+    /// Shows what happens to a blob on its way from a registry.
+    pub(crate) fn blob(&self, title: &str, size: u64, event: &imgforge_registry::Event<'_>) {
+        use imgforge_registry::Event as Blob;
+        let event = match event {
+            Blob::Waiting => Event::Waiting,
+            Blob::Started { have } => Event::Started { have: *have },
+            Blob::Bytes(count) => Event::Bytes(*count),
+            Blob::Restarted { .. } => Event::Restarted,
+            Blob::Retry { wait, reason } => Event::Retry { wait: *wait, reason },
+        };
+        self.fetch(title, Some(size), &event);
+    }
+
+    pub(crate) fn fetch(&self, title: &str, size: Option<u64>, event: &Event<'_>) {
         match event {
             Event::Waiting => self.line(&format!("waiting for another imgforge to fetch {title}")),
             Event::Retry { wait, reason } => {

@@ -63,6 +63,20 @@ pub(crate) enum Failure {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// A word that stands for no image.
+    #[error(
+        "`{text}` is no image of {} (it has {}), and no path",
+        output.display(),
+        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+    )]
+    NoImage {
+        /// The word.
+        text: String,
+        /// The layout or archive that it was looked up in.
+        output: PathBuf,
+        /// The names there.
+        known: Vec<String>,
+    },
     /// The folder that an output is to be put into is missing.
     #[error("there is no folder {} for {}", folder.display(), file.display())]
     NoFolder {
@@ -108,6 +122,10 @@ impl Failure {
             Self::NoImages { .. } => {
                 Some("give the path that `imgforge build` wrote to with `--output` or `--archive`".to_owned())
             }
+            Self::NoImage { .. } => Some(
+                "give one of the names, a path, or a place such as docker://HOST/NAME:TAG or oci:DIR:REF"
+                    .to_owned(),
+            ),
             Self::NoFolder { folder, .. } => Some(format!("make it: `mkdir -p {}`", folder.display())),
             Self::NoLock { .. } => Some(
                 "let the folder be written to, or, where images.lock must not change, build with `--locked`"
@@ -219,6 +237,11 @@ pub(crate) fn store(global: &Global) -> Result<Store, Failure> {
         .ok_or(Failure::NoStore)?;
     let folder = std::path::absolute(folder).map_err(Failure::File)?;
     Ok(Store::open(folder)?)
+}
+
+/// Speaks to registries.
+pub(crate) fn registry() -> Result<imgforge_registry::Client, Failure> {
+    Ok(imgforge_registry::Client::new(imgforge_registry::Settings::default()))
 }
 
 /// Sets the number of threads. The second call in a process has no effect, and needs none.

@@ -132,9 +132,8 @@ fn all_packages(root: &Root<'_>) -> BTreeSet<Package> {
         if conda_prefixes.iter().any(is_cache) {
             continue;
         }
-        // An installer leaves no RECORD where another package manager is to have the say (PEP 627), as Debian's do.
-        let has_record = root.contains_key(format!("{folder}/RECORD").as_str());
-        let is_debian = !debs.is_empty() && prefix == "usr" && !has_record;
+        // Debian's folder for its own packages; pip's and uv's is below `usr/local`. Source: Debian's Python policy.
+        let is_debian = !debs.is_empty() && prefix == "usr" && folder.contains("/dist-packages/");
         packages.insert(Package {
             is_part: is_debian || parts.contains(folder),
             ..package(PackageKind::Pypi, prefix, name, version, layer)

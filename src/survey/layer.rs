@@ -76,7 +76,7 @@ pub enum Found {
         /// Its version.
         version: String,
     },
-    /// A file that is there: an installer's list of files, an interpreter, musl's loader.
+    /// A file that is there: an interpreter, musl's loader.
     File,
     /// A symbolic or hard link, with its target; a hard link's is absolute.
     Link(String),
@@ -104,7 +104,7 @@ impl LayerSurvey {
     /// [`SurveyError::Layer`] when they are not what `layer` says or no sound tar, [`SurveyError::TooLarge`] beyond a
     /// limit.
     pub fn read(layer: &Layer, content: impl Read) -> Result<Self, SurveyError> {
-        let fail = |source| SurveyError::Layer { layer: name(layer), source };
+        let fail = |error| SurveyError::Layer { layer: name(layer), source: Box::new(error) };
         let compression = compression(layer).map_err(fail)?;
         let mut reader = Reader::default();
         let mut visit = |entry: stored::Entry, content: &mut dyn Read| reader.visit(entry, content);
@@ -141,8 +141,8 @@ impl LayerSurvey {
             return Ok(self);
         }
         let (DiffId(expected), DiffId(found)) = (layer.diff_id, self.diff_id);
-        let source = Error::DigestMismatch { what: "its diff ID".to_owned(), expected, found };
-        Err(SurveyError::Layer { layer: name(layer), source })
+        let error = Error::DigestMismatch { what: "its diff ID".to_owned(), expected, found };
+        Err(SurveyError::Layer { layer: name(layer), source: Box::new(error) })
     }
 }
 
@@ -166,7 +166,6 @@ enum Wanted {
     Installed,
     CondaMeta,
     Metadata,
-    Record,
     Interpreter,
     PatchLevel,
     Glibc,
@@ -216,6 +215,8 @@ impl Reader {
         if let Some((top, _)) = path.split_once('/') {
             self.keep(top.to_owned(), |reader| &mut reader.top);
         }
+        // Of several entries on one path the last one counts.
+        self.found.remove(&path);
         let wanted = wanted(&path);
         let found = match entry.kind {
             b'0' | b'7' => match wanted {
@@ -223,10 +224,8 @@ impl Reader {
                 None => None,
             },
             b'1' => {
-                let target = String::from_utf8_lossy(&entry.link);
-                let target = target.trim_start_matches("./");
-                match (wanted, self.found.get(target)) {
-                    (Some(Wanted::Record), _) => Some(Found::File),
+                let target = relative(&String::from_utf8_lossy(&entry.link));
+                match (wanted, self.found.get(&target)) {
                     // An installer may link what it has unpacked in its cache, which lies in the same layer.
                     (Some(_), Some(found)) if !matches!(found, Found::File | Found::Link(_)) => {
                         Some(found.clone())
@@ -238,7 +237,6 @@ impl Reader {
             }
             b'2' => match wanted {
                 Some(Wanted::Metadata) => parse::distribution_of_folder(&path),
-                Some(Wanted::Record) => Some(Found::File),
                 None if !folder.is_empty() => None,
                 _ => Some(Found::Link(String::from_utf8_lossy(&entry.link).into())),
             },
@@ -282,7 +280,7 @@ impl Reader {
             Wanted::Glibc => MAX_LIBRARY,
             Wanted::Stanza | Wanted::PatchLevel | Wanted::Text => MAX_TEXT,
             // Its head is read, not what follows; or nothing.
-            Wanted::Metadata | Wanted::Record | Wanted::Interpreter | Wanted::Musl => u64::MAX,
+            Wanted::Metadata | Wanted::Interpreter | Wanted::Musl => u64::MAX,
         };
         if size > limit {
             self.too_large = Some(TooLarge { path: path.to_owned(), limit: format!("{limit} bytes") });
@@ -301,7 +299,7 @@ impl Reader {
             Wanted::Metadata => {
                 parse::metadata(&mut content.take(MAX_TEXT))?.or_else(|| parse::distribution_of_folder(path))
             }
-            Wanted::Record | Wanted::Musl => Some(Found::File),
+            Wanted::Musl => Some(Found::File),
             Wanted::Interpreter => (size > 0).then_some(Found::File),
             Wanted::PatchLevel => parse::patch_level(content)?.map(Found::Version),
             Wanted::Glibc => Some(parse::glibc(content)?.map_or(Found::File, Found::Version)),
@@ -331,12 +329,17 @@ impl Reader {
 
     fn finish(self, diff_id: DiffId) -> LayerSurvey {
         let Self { removed, emptied, covering_links, covering_files, top, mut found, .. } = self;
-        found.retain(|path, found| match found {
-            Found::Distribution { .. } => parse::site(path).is_some(),
-            _ => !path.ends_with("/RECORD") || parse::site(path).is_some(),
+        // What lies in a cache was read for the sake of links to it.
+        found.retain(|path, found| {
+            !matches!(found, Found::Distribution { .. }) || parse::site(path).is_some()
         });
         LayerSurvey { diff_id, removed, emptied, covering_links, covering_files, top, found }
     }
+}
+
+/// A hard link's target as paths are written here.
+fn relative(target: &str) -> String {
+    target.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
 /// Bytes that a finding takes, more or less.
@@ -371,7 +374,6 @@ fn wanted(path: &str) -> Option<Wanted> {
     match file {
         "METADATA" if parent.ends_with(".dist-info") => Some(Wanted::Metadata),
         "PKG-INFO" if parent.ends_with(".egg-info") => Some(Wanted::Metadata),
-        "RECORD" if parent.ends_with(".dist-info") => Some(Wanted::Record),
         "patchlevel.h" if parent.starts_with("python3") => Some(Wanted::PatchLevel),
         "libc.so.6" if is_library_folder(folder) => Some(Wanted::Glibc),
         _ if folder == "var/lib/dpkg/status.d" && !file.ends_with(".md5sums") => Some(Wanted::Stanza),

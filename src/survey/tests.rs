@@ -151,6 +151,7 @@ fn links_into_the_installers_cache() {
     let elsewhere = (NUMPY.0, "=> root/abc");
     check(&[&[elsewhere]], &[NUMPY_2_1]);
     check(&[&[(NUMPY.0, "-> /root/abc")]], &[NUMPY_2_1]);
+    check(&[&[(cache, NUMPY.1), (NUMPY.0, &format!("=> /./{cache}"))]], &[NUMPY_2_1]);
 }
 
 const CONDA: Entry<'_> = (
@@ -192,11 +193,14 @@ fn conda_environments() {
 fn distributions_of_the_system() {
     let debian =
         ("usr/lib/python3/dist-packages/six-1.16.0.dist-info/METADATA", "Name: six\nVersion: 1.16.0\n");
-    let record = ("usr/lib/python3/dist-packages/six-1.16.0.dist-info/RECORD", "");
     check(&[&[debian]], &["pypi /usr six 1.16.0 0"]);
     let status = ("var/lib/dpkg/status", "Package: python3-six\nVersion: 1.16.0-4\nArchitecture: all\n");
     check(&[&[debian, status]], &["deb / python3-six 1.16.0-4 0", "pypi /usr six 1.16.0 0*"]);
-    check(&[&[debian, record, status]], &["deb / python3-six 1.16.0-4 0", "pypi /usr six 1.16.0 0"]);
+    let pips = (
+        "usr/local/lib/python3.11/dist-packages/six-1.17.0.dist-info/METADATA",
+        "Name: six\nVersion: 1.17.0\n",
+    );
+    check(&[&[pips, status]], &["deb / python3-six 1.16.0-4 0", "pypi /usr/local six 1.17.0 0"]);
     let site = "usr/lib/python3.12/site-packages/six-1.dist-info";
     let apk = format!("P:py3-six\nV:1-r0\nF:{site}\nR:METADATA\nF:{site}/licenses\n\n");
     let apk: &[Entry<'_>] =
@@ -243,6 +247,9 @@ fn upper_layers_take_away() {
     check(&[base, &[NUMPY, ("opt/.wh.venv", "")]], &[again]);
     check(&[&[("var/lib/dpkg/status", STATUS)], &[("var/lib/dpkg/status", "")]], &[]);
     check(&[&[("var/lib/dpkg/status", STATUS)], &[("var/lib/dpkg/status/", "")]], &[]);
+    // Builders in wide use write a path twice.
+    check(&[&[("var/lib/dpkg/status", STATUS), ("var/lib/dpkg/status", "")]], &[]);
+    check(&[&[("var/lib/dpkg/status/", ""), NUMPY, NUMPY]], &[NUMPY_2_1]);
 }
 
 #[test]
