@@ -215,9 +215,13 @@ fn other_hosts_need_tls_unless_told_otherwise() {
     let reference: Reference = format!("0.0.0.0:{}/team/app", registry.address.port()).parse().unwrap();
     let host = reference.host().to_owned();
     let error = client().repository(&reference).has_blob(&Digest::of(b"")).unwrap_err().to_string();
-    let expected =
-        format!("{host} does not speak TLS; where that is meant to be so, give `--plain-http {host}`");
+    let expected = format!(
+        "{host} does not speak TLS; where {host} is meant to be spoken to without TLS, give `--plain-http {host}`"
+    );
     assert!(error.ends_with(&expected), "{error}");
+    let closed = "0.0.0.0:1/team/app".parse().unwrap();
+    let error = client().repository(&closed).has_blob(&Digest::of(b"")).unwrap_err().to_string();
+    assert!(error.contains("refused") && error.ends_with("give `--plain-http 0.0.0.0:1`"), "{error}");
     let settings = Settings { plain_http: vec![host], patience: patience(), ..Settings::default() };
     check_there_and_back(&Client::new(settings), &reference);
 }

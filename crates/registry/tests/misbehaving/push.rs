@@ -329,7 +329,8 @@ fn least_chunks() {
         world.registry.set_least_chunk(8 << 20);
         large(world, repository)
     }
-    check(at_least_8_mib, Open, [], Ok("sent"));
+    let ran = check(at_least_8_mib, Open, [], Ok("sent"));
+    assert_eq!(ran.count(|seen| seen.head.method == "PATCH"), 3, "{}", ran.story());
     check(at_least_8_mib, Open, [on(Patch, 0..1, Deed::Cut { at: 9 << 20, is_kept: false })], Ok("sent"));
     let says = |value: &'static str| {
         on(StartUpload, 0..9, move |answer: Answer| answer.with("OCI-Chunk-Min-Length", value))

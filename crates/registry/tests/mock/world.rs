@@ -154,7 +154,16 @@ impl Ran {
         for seen in self.log.iter().filter(|seen| seen.origin != "home") {
             let text = format!("{:?} {}", seen.head, String::from_utf8_lossy(&seen.body));
             assert_eq!(self.secret_in(&text), None, "a credential at the other origin: {text}");
+            let is_known = self.world.secrets[1].is_some();
+            assert!(is_known || seen.head.header("authorization").is_none(), "at the other origin: {text}");
         }
+        // Where nobody was asked for credentials, there was nothing to give away.
+        let is_proof = |seen: &Seen| seen.origin == "home" && seen.head.header("authorization").is_some();
+        assert!(
+            self.world.auth == Auth::Open || result.is_err() || self.count(is_proof) > 0,
+            "{}",
+            self.story()
+        );
         let mut shown = result.map_err(|error| error.to_string());
         for (name, url) in names {
             shown = shown.map_err(|text| text.replace(url, &format!("{{{name}}}")));
