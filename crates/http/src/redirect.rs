@@ -158,6 +158,54 @@ mod tests {
         check_wait(&[until, ("date", "Wed, 21 Oct 2015 07:29:00 GMT")], Some(0));
     }
 
+    /// Follows a request through answers with this status and to these places, and returns where it went.
+    fn check_follow(method: Method, status: u16, locations: &[&'static str], expected: Result<&str, &str>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let home = format!("http://{}", listener.local_addr().unwrap());
+        let replace = |text: &str| text.replace("HOME", &home);
+        let mut answers: Vec<_> =
+            locations.iter().map(|to| format!("{status} -\r\nLocation: {}", replace(to))).collect();
+        answers.push("200 OK".to_owned());
+        std::thread::spawn(move || {
+            for answer in answers {
+                let mut stream = listener.accept().unwrap().0;
+                let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+                let text = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = std::io::Write::write_all(&mut stream, text.as_bytes());
+            }
+        });
+        let http =
+            crate::Http::new(reqwest::ClientBuilder::new().no_proxy(), crate::Patience::default()).unwrap();
+        let carry = |hop: &Hop<'_>, request: Request| {
+            assert_eq!(hop.is_home, hop.url.as_str().starts_with(&home));
+            http.send(&request)
+        };
+        let request = Request::new(
+            method,
+            Url::parse(&replace("http://me:secret@HOME/a").replace("@http://", "@")).unwrap(),
+        );
+        let found = match follow(&request, &carry) {
+            Ok(response) => Ok(response.url().to_string()),
+            Err(Trouble::Final(reason)) => Err(reason.to_string()),
+            Err(trouble) => panic!("{trouble:?}"),
+        };
+        let expected = expected.map(replace).map_err(replace);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_asks_goes_anywhere_and_what_changes_stays() {
+        for status in [301, 302, 303, 307, 308] {
+            check_follow(Method::GET, status, &["/b", "HOME/c"], Ok("HOME/c"));
+        }
+        check_follow(Method::HEAD, 307, &["HOME/b?x=1"], Ok("HOME/b?x=1"));
+        check_follow(Method::POST, 307, &["/b"], Ok("HOME/b"));
+        check_follow(Method::PUT, 308, &["/b"], Ok("HOME/b"));
+        check_follow(Method::POST, 302, &["/b"], Err("redirected to HOME/b, which only reading may be"));
+        let elsewhere = "redirected to http://127.0.0.1:1/, which only reading may be";
+        check_follow(Method::PUT, 307, &["http://127.0.0.1:1/"], Err(elsewhere));
+    }
+
     fn check_next(location: &'static str, expected: Result<&str, &str>) {
         let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(location))]);
         let base = Url::parse("https://a.example.org/v2/x").unwrap();

@@ -100,20 +100,29 @@ impl Repository<'_> {
             None => http.send(&request),
         };
         result.map_err(|trouble| match trouble {
-            // What rustls makes of words in the clear.
-            Trouble::Passing { reason: Reason::Connection(text), .. }
-                if text.contains("InvalidContentType") =>
-            {
-                let host = &self.host.name;
-                Trouble::Final(Reason::Protocol(match is_home {
-                    true => format!(
-                        "{host} does not speak TLS; where that is meant to be so, give `--plain-http {host}`"
-                    ),
-                    false => format!("{} does not speak TLS", redacted(hop.url.as_str())),
-                }))
+            Trouble::Passing { reason: Reason::Connection(text), wait } if hop.url.scheme() == "https" => {
+                self.without_tls(text, wait, hop.url, is_home)
             }
             trouble => trouble,
         })
+    }
+
+    /// Says what a failure has to do with TLS, where it has.
+    fn without_tls(&self, text: String, wait: Option<Duration>, url: &Url, is_home: bool) -> Trouble {
+        let host = &self.host.name;
+        let advice = format!("where {host} is meant to be spoken to without TLS, give `--plain-http {host}`");
+        // What rustls makes of words in the clear.
+        let is_clear = text.contains("InvalidContentType");
+        match (is_home, is_clear) {
+            (true, true) => Trouble::Final(Reason::Protocol(format!("{host} does not speak TLS; {advice}"))),
+            (false, true) => {
+                Trouble::Final(Reason::Protocol(format!("{} does not speak TLS", redacted(url.as_str()))))
+            }
+            (true, false) if text.contains("Connection refused") && !is_loopback(url) => {
+                Trouble::Passing { reason: Reason::Connection(format!("{text}; {advice}")), wait }
+            }
+            _ => Trouble::Passing { reason: Reason::Connection(text), wait },
+        }
     }
 
     /// What was granted before and is good for this.

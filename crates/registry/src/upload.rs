@@ -412,3 +412,40 @@ fn at_once(reason: Reason) -> Trouble {
 fn lost() -> Trouble {
     Trouble::passing(Reason::Protocol("the registry has lost the upload".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_it_is() {
+        for (range, expected) in [
+            ("0-99", Some(100)),
+            (" bytes=0-99", Some(100)),
+            // Of none, too.
+            ("0-0", Some(1)),
+            ("1-99", None),
+            ("99", None),
+            ("0--1", None),
+            ("-", None),
+            ("", None),
+            ("0-18446744073709551615", None),
+            ("0-99999999999999999999999", None),
+        ] {
+            assert_eq!(parse_range(range), expected, "{range}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_about_chunks() {
+        let said = |status: u16, said: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            is_about_chunks(&Reason::Refused { status, said: said.to_owned() })
+        };
+        assert!(said(400, "BLOB_UPLOAD_INVALID: chunks") && said(405, "UNSUPPORTED") && said(400, "unknown"));
+        assert!(is_about_chunks(&Reason::Status(StatusCode::RANGE_NOT_SATISFIABLE)));
+        assert!(
+            !said(400, "NAME_INVALID: team") && !said(403, "DENIED") && !said(404, "BLOB_UPLOAD_UNKNOWN")
+        );
+    }
+}
