@@ -299,8 +299,12 @@ impl Documents for ImageSource<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test that can not go on has failed")]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use imgforge_oci::{DiffId, Digest, ImageConfig, Ref};
+
     use super::*;
 
     /// The debug form of what is read, and the same text again; or the error.
@@ -328,6 +332,56 @@ mod tests {
         let reference = "docker://registry.example.org:5000/team/app:1".parse().unwrap();
         let Transport::Registry(reference) = reference else { panic!("{reference:?}") };
         assert_eq!((reference.host(), reference.tag()), ("registry.example.org:5000", Some("1")));
+    }
+
+    #[test]
+    fn blobs_of_a_layout_are_verified_on_their_way_into_the_store() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (blobs, dir) = (folder.path().join("blobs"), folder.path().join("dist"));
+        std::fs::create_dir(&blobs).unwrap();
+        let put = |bytes: &[u8]| std::fs::write(blobs.join(Digest::of(bytes).hex()), bytes).unwrap();
+        let tar = [0; 1024];
+        put(&tar);
+        let layer = Layer {
+            digest: Digest::of(&tar),
+            diff_id: DiffId(Digest::of(&tar)),
+            size: 1024,
+            media_type: "application/vnd.oci.image.layer.v1.tar".into(),
+            history: String::new(),
+            annotations: BTreeMap::new(),
+        };
+        let config = ImageConfig::new("linux/amd64".parse().unwrap());
+        let image = Image::assemble(&config, std::slice::from_ref(&layer), &BTreeMap::new()).unwrap();
+        put(image.manifest().bytes());
+        put(image.config().bytes());
+        let name = Ref::new("app:1", image.descriptor()).unwrap();
+        layout::write(&dir, &[name], &|digest| blobs.join(digest.hex())).unwrap();
+
+        let client = Client::new(imgforge_registry::Settings::default());
+        let store = Store::open(folder.path().join("store")).unwrap();
+        let transport: Transport = format!("oci:{}:app:1", dir.display()).parse().unwrap();
+        let source = ImageSource::open(&transport, &client, true).unwrap();
+        assert_eq!(source.images(&source.resolve().unwrap()).unwrap(), [image]);
+        let fetch = || source.fetch_blob(&store, &layer.descriptor(), &|_| {});
+        let blob = dir.join("blobs/sha256").join(layer.digest.hex());
+        std::fs::remove_file(&blob).unwrap();
+        for wrong in [[1; 1024].as_slice(), &[0; 1023], &[0; 2000]] {
+            std::fs::write(&blob, wrong).unwrap();
+            assert!(
+                matches!(fetch(), Err(TransportError::Store(StoreError::Mismatch { .. }))),
+                "{}",
+                wrong.len()
+            );
+            assert!(!store.contains(&layer.digest).unwrap());
+        }
+        std::fs::write(&blob, tar).unwrap();
+        fetch().unwrap();
+        // From now on the store has it.
+        std::fs::remove_file(&blob).unwrap();
+        fetch().unwrap();
+        let mut bytes = Vec::new();
+        source.open_layer(&store, &layer, &|_| {}).unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, tar);
     }
 
     #[test]

@@ -469,6 +469,30 @@ fn a_layer_is_opened_once() {
     assert!(format!("{error:?}").contains("its diff ID"), "{error:?}");
 }
 
+#[test]
+fn images_are_surveyed_from_the_bottom_up() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let tars = [tarred(&[NUMPY, ("bin", "-> usr/bin")]), tarred(&[("opt/.wh.venv", "")]), tarred(&[NUMPY])];
+    let layers = tars.each_ref().map(|tar| layer(tar, tar, TAR));
+    let config = imgforge_oci::ImageConfig::new("linux/amd64".parse().unwrap());
+    let open: &Open<'_, SurveyError> = &|layer| {
+        let tar = tars.iter().find(|tar| Digest::of(tar) == layer.digest).unwrap();
+        Ok(Box::new(std::io::Cursor::new(tar.clone())))
+    };
+    let survey = |layers: &[Layer]| {
+        let image = Image::assemble(&config, layers, &BTreeMap::new()).unwrap();
+        of_image(&image, &store, open)
+    };
+    assert_eq!(survey(&layers[..2]).unwrap().packages, []);
+    assert_eq!(survey(&layers).unwrap().packages[0].layer, 2);
+    let mut wrong = layers.clone();
+    wrong[1].diff_id = wrong[0].diff_id;
+    wrong[2].diff_id = wrong[0].diff_id;
+    let error = survey(&wrong).unwrap_err().to_string();
+    assert!(error.contains(&layers[1].digest.to_string()), "{error}");
+}
+
 proptest! {
     /// Whatever bytes come, the answer is a survey or an error.
     #[test]
