@@ -1,9 +1,9 @@
 //! Fetching: from a digest and the places where its bytes may be, to a verified blob in the store.
 //!
-//! One of two that open a connection; the other is the registry's client, `imgforge-registry`. It trusts nobody: whatever a
-//! vendor folder, a mirror, a proxy or the original host sends is compared with the locked digest before it gets its
-//! name in the store. That is why any number of sources can be tried, the nearest first, and why a download may go on
-//! from one source where another broke off:
+//! One of two that open a connection; the other is the registry's client, `imgforge-registry`. It trusts nobody:
+//! whatever a vendor folder, a mirror, a proxy or the original host sends is compared with the locked digest before it
+//! gets its name in the store. That is why any number of sources can be tried, the nearest first, and why a download may
+//! go on from one source where another broke off:
 //!
 //! 1. the store itself,
 //! 2. vendor folders, by file name,

@@ -22,10 +22,11 @@ const PIECE: usize = 512 << 10;
 /// Pieces that are read before the connection wants them.
 const AHEAD: usize = 2;
 
-/// Bytes that the system takes off our hands before they are on the line, at most, and how many of them go in a second at
-/// least.
-const BUFFERED: u64 = 8 << 20;
-const SLOWEST: u64 = 1 << 20;
+/// Bytes that the system takes off our hands before they are on the line, at most.
+const BUFFERED: usize = 8 << 20;
+
+/// Bytes that even a slow line moves while a server may be silent: 140 kB/s, by the usual patience.
+const SLOW: f64 = (4 << 20) as f64;
 
 /// Threads that drive connections, at most: what encrypts is busy, what waits is not.
 const THREADS: usize = 4;
@@ -118,7 +119,7 @@ impl Http {
     /// # Errors
     /// [`Trouble`] when there is none.
     pub fn send(&self, request: &Request) -> Result<Response, Trouble> {
-        let within = request.answer_within.unwrap_or(self.patience.silence);
+        let within = self.answer_within(request, request.body.len());
         let sent = self.prepare(request, Body::from(request.body.clone()))?;
         let answer =
             self.driver.wait(async { tokio::time::timeout(within, self.client.execute(sent)).await });
@@ -131,8 +132,8 @@ impl Http {
     /// The server may be silent for as long as [`Patience::silence`] says before it takes the next piece, and again
     /// before it answers. An answer that comes before the end ends it.
     ///
-    /// Reading and sending go on beside each other, in pieces of half a megabyte: on loopback, three times as fast as in
-    /// those of 8 KiB that `reqwest::blocking` makes.
+    /// Reading and sending go on beside each other, in pieces of half a megabyte: on loopback, three times as fast as
+    /// in those of 8 KiB that `reqwest::blocking` makes.
     ///
     /// # Errors
     /// [`Trouble`] when there is no answer; [`Reason::Content`] when the reader fails or ends early.
@@ -143,9 +144,8 @@ impl Http {
         length: u64,
         on_sent: &mut dyn FnMut(u64) -> Result<(), Halt>,
     ) -> Result<Response, Trouble> {
-        // The server can't answer what has not reached it.
-        let on_the_way = Duration::from_secs(length.min(BUFFERED) / SLOWEST);
-        let within = request.answer_within.unwrap_or(self.patience.silence) + on_the_way;
+        let on_the_way = usize::try_from(length).unwrap_or(BUFFERED).min(BUFFERED);
+        let within = self.answer_within(request, on_the_way);
         let (pieces, receiver) = mpsc::channel(AHEAD);
         let sent = self.prepare(request, Body::wrap(Pieces { receiver, left: length }))?;
         let client = self.client.clone();
@@ -173,6 +173,14 @@ impl Http {
         }
         let answer = self.driver.wait(async { tokio::time::timeout(within, answer.get()).await });
         Ok(self.response(answer.map_err(|_| silent())??))
+    }
+
+    /// How long to wait for an answer: a server can't give it before so many bytes have come to it.
+    fn answer_within(&self, request: &Request, on_the_way: usize) -> Duration {
+        let silence = self.patience.silence;
+        let more = silence.as_secs_f64() * on_the_way as f64 / SLOW;
+        let more = Duration::try_from_secs_f64(more).unwrap_or(Duration::MAX);
+        request.answer_within.unwrap_or(silence).saturating_add(more)
     }
 
     fn prepare(&self, request: &Request, body: Body) -> Result<reqwest::Request, Trouble> {

@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Does some work on each of the items, on so many threads at a time, in about their order. A failure sets `stop`, which
-/// the work is to look at: before it begins, and while it is under way. Somebody else may set it too.
+/// Does some work on each of the items, on so many threads at a time, in about their order. A failure sets `stop`,
+/// which the work is to look at: before it begins, and while it is under way. Somebody else may set it too.
 ///
 /// # Errors
 /// The failure of the first item, in their order, that failed; those that were `is_stopped` merely followed, and come

@@ -112,9 +112,11 @@ impl Retries {
         if self.count >= self.patience.retries {
             return Err(Trouble::Passing { reason, wait });
         }
-        let doubled = self.patience.first_wait.saturating_mul(2_u32.saturating_pow(self.count));
+        let Patience { first_wait, longest_wait, .. } = self.patience;
+        let doubled = first_wait.saturating_mul(2_u32.saturating_pow(self.count)).as_secs_f64();
         self.count += 1;
-        let wait = wait.unwrap_or_else(|| doubled.mul_f64(0.5 + random())).min(self.patience.longest_wait);
+        let varied = || Duration::try_from_secs_f64(doubled * (0.5 + random())).unwrap_or(longest_wait);
+        let wait = wait.unwrap_or_else(varied).min(longest_wait);
         Ok((wait, reason))
     }
 }
@@ -190,6 +192,8 @@ mod tests {
         retries.renew();
         assert_eq!(retries.after(busy(Some(7))).unwrap().0, Duration::from_secs(7));
         assert_eq!(retries.after(busy(Some(70_000))).unwrap().0, Duration::from_secs(60));
+        let endless = Patience { first_wait: Duration::MAX, ..Patience::default() };
+        assert_eq!(Retries::new(endless).after(busy(None)).unwrap().0, Duration::from_secs(60));
     }
 
     #[test]

@@ -28,9 +28,9 @@ pub struct Settings {
     pub patience: Patience,
     /// PEM files of certificates that are trusted beside the system's, for every host.
     pub certificates: Vec<Vec<u8>>,
-    /// Folders like /etc/containers/certs.d and /etc/docker/certs.d. A folder `HOST:PORT` (`HOST` alone where the port is
-    /// the usual one) in one of them is for that host: authorities to trust in files `*.crt`, and what proves who we
-    /// are to it in `*.cert` and `*.key`. Source: containers-certs.d(5).
+    /// Folders like /etc/containers/certs.d and /etc/docker/certs.d. A folder `HOST:PORT` (`HOST` alone where the port
+    /// is the usual one) in one of them is for that host: authorities to trust in files `*.crt`, and what proves who
+    /// we are to it in `*.cert` and `*.key`. Source: containers-certs.d(5).
     pub certificate_dirs: Vec<PathBuf>,
     /// Hosts, as in a [`Reference`], that are spoken to without TLS. Those on loopback may be anyway, where they don't
     /// speak it.

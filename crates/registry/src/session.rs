@@ -49,8 +49,8 @@ impl Repository<'_> {
         }
     }
 
-    /// Sends what can be read once, to the place of an upload. Where that wants to know who we are, it is asked for what
-    /// it takes, and the trouble passes: the caller begins again from where the upload stands.
+    /// Sends what can be read once, to the place of an upload. Where that wants to know who we are, it is asked what it
+    /// takes, and the trouble passes: the caller begins again from where the upload stands.
     pub(crate) fn send_content(
         &self,
         request: &Request,

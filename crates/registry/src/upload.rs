@@ -1,10 +1,10 @@
 //! One blob's way into a repository, over as many requests as that takes.
 //!
-//! A large blob goes in chunks of a tenth of it at most: many registries forget all that came by a request that broke, and
-//! then no more than that is sent again. Nor is a request ever so long that a proxy would cut it off each time. After a
-//! break the registry is asked how far it got, and the rest follows from there; if it has forgotten the upload (docker's
-//! own registry does, when a request breaks in the middle), it begins anew. A registry that takes no chunks gets the
-//! blob as one stream, which every one takes, and so all others after it.
+//! A large blob goes in chunks of a tenth of it at most: many registries forget all that came by a request that broke,
+//! and then no more than that is sent again. Nor is a request ever so long that a proxy would cut it off each time.
+//! After a break the registry is asked how far it got, and the rest follows from there; if it has forgotten the upload
+//! (docker's own registry does, when a request breaks in the middle), it begins anew. A registry that takes no chunks
+//! gets the blob as one stream, which every one takes, and so all others after it.
 //!
 //! Source: OCI distribution specification, "Pushing blobs".
 
@@ -153,8 +153,11 @@ impl<'a> Upload<'a> {
         if self.is_finishing && self.repository.has_blob_once(&self.digest, &self.scope)? {
             return Ok(());
         }
-        if self.is_unsure && self.session.is_some() {
-            self.ask()?;
+        match self.way {
+            // What is there of it would stand before the whole.
+            Way::Whole if self.is_unsure => self.forget(),
+            _ if self.is_unsure => self.ask()?,
+            _ => {}
         }
         self.is_unsure = false;
         self.is_finishing = false;
