@@ -385,9 +385,4 @@ impl LayerSpec {
     pub fn rank(&self) -> Rank {
         self.units.first().map_or(Rank::Files, |unit| unit.item.rank)
     }
-
-    /// Bytes of its inputs, where they are known: the estimate by which layers are ordered for work.
-    pub fn weight(&self) -> u64 {
-        self.units.iter().map(|unit| unit.item.size.unwrap_or(0)).sum()
-    }
 }

@@ -1,7 +1,8 @@
 //! Making layers: look up, fetch, convert, store.
 //!
 //! Each layer is looked up by its key first. For those that are not there, inputs are fetched on the connections'
-//! threads, the ones of large layers first, and a layer is made on rayon's as soon as its inputs are there. A piece of
+//! threads, the ones of large layers first, and a layer is made on rayon's as soon as its inputs are there. Layers whose
+//! inputs are there already are made largest first, so that no thread is left alone with a large one at the end. A piece of
 //! work is done once, also by two processes: who finds it under way elsewhere turns to the next layer and waits for the
 //! others' at the end, holding nothing.
 
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::fetch::{Event, Fetcher, Request};
 use crate::images_lock::ImagesLock;
-use crate::unit::{LayerSpec, Unit};
+use crate::unit::{self, Input, LayerSpec, Unit};
 
 /// What the store knows of a layer, by its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,8 +99,10 @@ impl Workshop<'_> {
         let mut made: Vec<Option<Made>> =
             found.into_iter().map(|record| record.map(|record| Made { record, made_in: None })).collect();
         if !missing.is_empty() {
-            missing.sort_by_key(|&index| std::cmp::Reverse(specs.get(index).map(LayerSpec::weight)));
-            let bytes = missing.iter().filter_map(|&index| specs.get(index)).map(LayerSpec::weight).sum();
+            let weights: BTreeMap<usize, u64> =
+                missing.iter().filter_map(|&index| Some((index, self.weight(specs.get(index)?)))).collect();
+            missing.sort_by_key(|index| std::cmp::Reverse(weights.get(index)));
+            let bytes = weights.values().sum();
             (self.on_progress)(Progress::Planned { layers: missing.len(), bytes });
             for (index, result) in self.make_missing(specs, &missing)? {
                 if let Some(place) = made.get_mut(index) {
@@ -192,6 +195,18 @@ impl Workshop<'_> {
         }
     }
 
+    /// Bytes of a layer's inputs, as far as the lock or the store knows them: the estimate by which layers are ordered
+    /// for work.
+    fn weight(&self, spec: &LayerSpec) -> u64 {
+        let stored = |input: &Input| {
+            let digest = unit::digest(&input.sha256).ok()?;
+            std::fs::metadata(self.store.blob_path(&digest)).ok().map(|metadata| metadata.len())
+        };
+        let inputs = |unit: &Arc<Unit>| unit.inputs().iter().filter_map(stored).sum();
+        spec.units.iter().map(|unit| unit.item.size.unwrap_or_else(|| inputs(unit))).sum()
+    }
+
+    /// What has to be fetched for units: inputs that are not in the store.
     fn requests<'u>(&self, units: impl Iterator<Item = &'u Arc<Unit>>) -> Result<Vec<Request>, Error> {
         let mut seen = BTreeSet::new();
         let mut requests = Vec::new();
@@ -200,6 +215,12 @@ impl Workshop<'_> {
                 requests.push(input.request(self.mirrors)?);
             }
         }
+        let missing: Vec<bool> = requests
+            .par_iter()
+            .map(|request| Ok(!self.store.contains(&request.digest)?))
+            .collect::<Result<_, Error>>()?;
+        let mut missing = missing.into_iter();
+        requests.retain(|_| missing.next() == Some(true));
         Ok(requests)
     }
 
@@ -327,7 +348,7 @@ impl<'a> InputGate<'a> {
         for (order, &(index, spec)) in wanted.iter().enumerate() {
             let mut inputs = BTreeSet::new();
             for input in spec.units.iter().flat_map(|unit| unit.inputs()) {
-                inputs.insert(crate::unit::digest(&input.sha256)?);
+                inputs.insert(unit::digest(&input.sha256)?);
             }
             inputs.retain(|digest| requested.contains(digest));
             gate.lacking.insert(order, inputs.len());
