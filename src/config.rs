@@ -14,6 +14,8 @@ use imgforge_oci::Platform;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::transport::Transport;
+
 pub use check::ConfigError;
 pub use image::{FileSpec, Image, User};
 
@@ -86,6 +88,10 @@ pub struct Settings {
     pub mirrors: Vec<String>,
     /// Package indexes for `requirements.txt`, which has none of its own. Default: PyPI.
     pub indexes: Vec<String>,
+    /// A repository with layers that others have made, and for those that are made here: `docker://HOST/NAME`.
+    pub cache: Option<String>,
+    /// Registries that are spoken to without TLS: `HOST` or `HOST:PORT`. Those of this machine always may be.
+    pub plain_http: Vec<String>,
 }
 
 impl Default for Settings {
@@ -98,6 +104,8 @@ impl Default for Settings {
             vendor: "vendor".into(),
             mirrors: Vec::new(),
             indexes: Vec::new(),
+            cache: None,
+            plain_http: Vec::new(),
         }
     }
 }
@@ -133,6 +141,9 @@ pub(crate) struct BaseTable {
     components: Vec<String>,
     /// OpenPGP keyring that the archive's signatures are verified with. Default: the host's.
     keyring: Option<PathBuf>,
+    /// An image: `docker://HOST/NAME:TAG`, `docker://HOST/NAME@sha256:…`, `oci:DIR:REF`, `oci-archive:FILE:REF` or
+    /// `docker-archive:FILE:NAME:TAG`. Paths are relative to images.toml.
+    image: Option<String>,
     /// Nothing at all.
     scratch: bool,
 }
@@ -166,6 +177,8 @@ pub enum Base {
     Scratch,
     /// Debian packages.
     Debian(Debian),
+    /// An image.
+    Image(Transport),
 }
 
 /// A root filesystem of Debian packages.

@@ -7,12 +7,12 @@ use std::str::FromStr as _;
 
 use fs_err as fs;
 use imgforge_layer::wheel::Scheme;
-use imgforge_resolver::debian::PinnedPackage;
 use imgforge_resolver::pypi::{self, Defaults, Selection};
 use imgforge_resolver::{Architecture, Artifact, Libc, LockKind, Target};
 
 use crate::config::{Environment, Settings};
 use crate::error::Error;
+use crate::facts::{self, Facts, Interpreter, short};
 use crate::images_lock::ImagesLock;
 
 /// An environment, selected for a platform.
@@ -38,8 +38,8 @@ pub struct Context<'a> {
     pub name: &'a str,
     /// What it is selected for.
     pub architecture: Architecture,
-    /// The bases that it is used on: name and Debian packages, none for an empty base.
-    pub bases: &'a [(&'a str, &'a [PinnedPackage])],
+    /// The bases that it is used on: their names and what is known of them.
+    pub bases: &'a [(&'a str, &'a Facts)],
     /// Where answers of package indexes are kept.
     pub cache: &'a Path,
     /// Whether the network is out of bounds.
@@ -99,64 +99,82 @@ pub fn select(
     Ok(Selected { scheme, interpreter, version, artifacts })
 }
 
-/// CPython's version and the interpreter's path: as set, or the base's `pythonX.Y-minimal`.
+/// CPython's version and the interpreter's path: as set, or what the bases have.
 fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, String), Error> {
-    let in_base = |packages: &[PinnedPackage]| -> Vec<String> {
-        packages
-            .iter()
-            .filter_map(|package| package.name.strip_prefix("python")?.strip_suffix("-minimal"))
-            .filter(|version| version.contains('.'))
-            .map(str::to_owned)
-            .collect()
-    };
-    let mut found: Vec<String> = context.bases.iter().flat_map(|(_, packages)| in_base(packages)).collect();
+    let mut found: Vec<String> =
+        context.bases.iter().flat_map(|(_, facts)| &facts.interpreters).map(Interpreter::short).collect();
     found.sort();
     found.dedup();
-    let version = match (&environment.python, found.as_slice()) {
-        (Some(version), _) => version.clone(),
-        (None, [only]) => only.clone(),
-        (None, []) => {
+    // Where a base has several, the one that it finds first is its own.
+    let mut own: Vec<Option<String>> =
+        context.bases.iter().map(|(_, facts)| facts.interpreters.first().map(Interpreter::short)).collect();
+    own.dedup();
+    let version = match (&environment.python, own.as_slice(), found.as_slice()) {
+        (Some(version), ..) => version.clone(),
+        (None, [Some(only)], _) | (None, _, [only]) => only.clone(),
+        (None, _, []) => {
             return Err(context.unclear(
-                "the Python version is not known: the base has no Debian package of it".to_owned(),
-                "set `python = \"3.11\"` and `interpreter`, or add python3-minimal to the base's packages"
+                "the Python version is not known: the base has no CPython".to_owned(),
+                "set `python = \"3.11\"` and `interpreter`, or add python3-minimal to the packages of a Debian base"
                     .to_owned(),
             ));
         }
-        (None, several) => {
+        (None, _, several) => {
             return Err(context.unclear(
                 format!("the bases have several Pythons: {}", several.join(", ")),
                 "set `python` to one of them".to_owned(),
             ));
         }
     };
-    let short = version.split('.').take(2).collect::<Vec<_>>().join(".");
-    let without = context.bases.iter().find(|(_, packages)| !in_base(packages).contains(&short));
-    let interpreter = match (&environment.interpreter, without) {
-        (Some(path), _) => path.clone(),
-        (None, None) => format!("/usr/bin/python{short}"),
-        (None, Some((base, _))) => {
-            return Err(context.unclear(
-                format!("there is no interpreter of Python {short} in [base.{base}]"),
-                format!(
-                    "add python{short} to the packages of [base.{base}], or set `interpreter` to its path in the image"
-                ),
-            ));
-        }
+    let wanted = short(&version);
+    let interpreter = match &environment.interpreter {
+        Some(path) => path.clone(),
+        None => interpreter(&wanted, context)?,
     };
-    let version = match version == short {
-        true => patch_version(&short, context).unwrap_or(version),
+    let version = match version == wanted {
+        true => patch_version(&wanted, context).unwrap_or(version),
         false => version,
     };
     Ok((version, interpreter))
 }
 
-/// `3.11` with its patch, as the bases' packages have it; markers may ask for it.
+/// The path of an interpreter, the same in all bases.
+fn interpreter(short: &str, context: &Context<'_>) -> Result<String, Error> {
+    let mut path: Option<(&str, &str)> = None;
+    for (base, facts) in context.bases {
+        let found = facts.interpreters.iter().find(|interpreter| interpreter.short() == *short);
+        match (found, path) {
+            (None, _) => {
+                return Err(context.unclear(
+                    format!("there is no interpreter of Python {short} in [base.{base}]"),
+                    format!(
+                        "give [base.{base}] a Python {short}, or set `interpreter` to its path in the image"
+                    ),
+                ));
+            }
+            (Some(found), Some((other, before))) if found.path != before => {
+                return Err(context.unclear(
+                    format!(
+                        "Python {short} is {before} in [base.{other}] and {} in [base.{base}]",
+                        found.path
+                    ),
+                    "set `interpreter` to a path that all of them have, or use an environment for each"
+                        .to_owned(),
+                ));
+            }
+            (Some(found), _) => path = Some((base, &found.path)),
+        }
+    }
+    Ok(path.map_or_else(|| format!("/usr/bin/python{short}"), |(_, path)| path.to_owned()))
+}
+
+/// `3.11` with its patch, as the bases have it; markers may ask for it.
 fn patch_version(short: &str, context: &Context<'_>) -> Option<String> {
-    let name = format!("python{short}-minimal");
-    let packages = context.bases.iter().flat_map(|(_, packages)| packages.iter());
-    let mut versions: Vec<&str> = packages
-        .filter(|package| package.name == name)
-        .filter_map(|package| package.version.split(['-', '+', '~']).next())
+    let mut versions: Vec<&str> = context
+        .bases
+        .iter()
+        .filter_map(|(_, facts)| facts.interpreters.iter().find(|interpreter| interpreter.short() == *short))
+        .map(|interpreter| interpreter.version.as_str())
         .collect();
     versions.sort_unstable();
     versions.dedup();
@@ -166,7 +184,7 @@ fn patch_version(short: &str, context: &Context<'_>) -> Option<String> {
     }
 }
 
-/// The C library that wheels may ask for: as set, or the oldest glibc of the bases.
+/// The C library that wheels may ask for: as set, or the oldest of the bases.
 fn libc(environment: &Environment, context: &Context<'_>) -> Result<Libc, Error> {
     let pair = |text: &str| -> Option<(u16, u16)> {
         let mut parts = text.split('.').map(u16::from_str);
@@ -188,24 +206,33 @@ fn libc(environment: &Environment, context: &Context<'_>) -> Result<Libc, Error>
         let (major, minor) = set("glibc", text)?;
         return Ok(Libc::Glibc { major, minor });
     }
-    let of_base = |packages: &[PinnedPackage]| {
-        let libc6 = packages.iter().find(|package| package.name == "libc6")?;
-        pair(libc6.version.split('-').next()?)
-    };
-    let mut oldest = None;
-    for (base, packages) in context.bases {
-        let Some(found) = of_base(packages) else {
+    let mut oldest: Option<(bool, (u16, u16))> = None;
+    for (base, facts) in context.bases {
+        let found = match &facts.libc {
+            Some(facts::Libc::Glibc(version)) => pair(version).map(|version| (false, version)),
+            Some(facts::Libc::Musl(version)) => pair(version).map(|version| (true, version)),
+            None => None,
+        };
+        let Some((is_musl, version)) = found else {
             return Err(context.unclear(
-                format!(
-                    "the C library of [base.{base}] is not known: it does not have the Debian package libc6"
-                ),
+                format!("the C library of [base.{base}] is not known"),
                 "set `glibc = \"2.36\"` or `musl = \"1.2\"`".to_owned(),
             ));
         };
-        oldest = Some(oldest.map_or(found, |oldest| found.min(oldest)));
+        oldest = match oldest {
+            Some((other, _)) if other != is_musl => {
+                return Err(context.unclear(
+                    "one base has glibc and another one musl, and no wheel fits both".to_owned(),
+                    "use an environment for each".to_owned(),
+                ));
+            }
+            Some((_, oldest)) => Some((is_musl, oldest.min(version))),
+            None => Some((is_musl, version)),
+        };
     }
     match oldest {
-        Some((major, minor)) => Ok(Libc::Glibc { major, minor }),
+        Some((false, (major, minor))) => Ok(Libc::Glibc { major, minor }),
+        Some((true, (major, minor))) => Ok(Libc::Musl { major, minor }),
         None => Err(context.unclear(
             "the image's C library is not known: the environment is used on no base".to_owned(),
             "set `glibc = \"2.36\"` or `musl = \"1.2\"`".to_owned(),
@@ -250,8 +277,8 @@ fn artifacts(
 mod tests {
     use super::*;
 
-    fn package(name: &str, version: &str) -> PinnedPackage {
-        PinnedPackage {
+    fn package(name: &str, version: &str) -> imgforge_resolver::debian::PinnedPackage {
+        imgforge_resolver::debian::PinnedPackage {
             name: name.into(),
             version: version.into(),
             architecture: "amd64".into(),
@@ -267,14 +294,26 @@ mod tests {
     fn check(keys: &str, bases: &[(&str, &[&str])], expected: &str) {
         let environment: Environment =
             toml::from_str(&format!("lock = \"uv.lock\"\nprefix = \"/v\"\n{keys}")).unwrap();
-        let bases: Vec<(&str, Vec<PinnedPackage>)> = bases
-            .iter()
-            .map(|(name, packages)| {
-                let split = packages.iter().filter_map(|text| text.split_once('='));
-                (*name, split.map(|(name, version)| package(name, version)).collect())
-            })
-            .collect();
-        let bases: Vec<_> = bases.iter().map(|(name, packages)| (*name, packages.as_slice())).collect();
+        let facts = |packages: &[&str]| {
+            let split = packages.iter().filter_map(|text| text.split_once('='));
+            let mut facts =
+                Facts::of_debian(&split.map(|(name, version)| package(name, version)).collect::<Vec<_>>());
+            // Others than Debian's are written as they are.
+            let other = packages.iter().filter_map(|text| text.split_once(' '));
+            for (key, value) in other {
+                match key {
+                    "musl" => facts.libc = Some(facts::Libc::Musl(value.to_owned())),
+                    path => {
+                        let (path, version) = (path.to_owned(), value.to_owned());
+                        facts.interpreters.push(Interpreter { path, version });
+                    }
+                }
+            }
+            facts
+        };
+        let bases: Vec<(&str, Facts)> =
+            bases.iter().map(|(name, packages)| (*name, facts(packages))).collect();
+        let bases: Vec<_> = bases.iter().map(|(name, facts)| (*name, facts)).collect();
         let context = Context {
             folder: Path::new(""),
             settings: &Settings::default(),
@@ -293,6 +332,9 @@ mod tests {
     const OLD: (&str, &[&str]) = ("old", &["python3.11-minimal=3.11.2-6", "libc6=2.36-9+deb12u1"]);
     const NEW: (&str, &[&str]) = ("new", &["python3.11-minimal=3.11.9-1", "libc6=2.41-12"]);
     const BARE: (&str, &[&str]) = ("bare", &[]);
+    const LOCAL: (&str, &[&str]) =
+        ("local", &["libc6=2.36-9", "/usr/local/bin/python3.12 3.12.4", "/usr/bin/python3.11 3.11.2"]);
+    const ALPINE: (&str, &[&str]) = ("alpine", &["musl 1.2.5", "/usr/bin/python3.12 3.12.9"]);
 
     #[test]
     fn each_base_has_what_is_needed() {
@@ -305,8 +347,7 @@ mod tests {
         check(
             "interpreter = \"/python\"",
             &[OLD, BARE],
-            "[env.e] for linux/amd64: the C library of [base.bare] is not known: \
-             it does not have the Debian package libc6",
+            "[env.e] for linux/amd64: the C library of [base.bare] is not known",
         );
         check(
             "interpreter = \"/python\"\nglibc = \"2.31\"",
@@ -317,6 +358,25 @@ mod tests {
             "python = \"3.12\"",
             &[OLD, NEW],
             "[env.e] for linux/amd64: there is no interpreter of Python 3.12 in [base.old]",
+        );
+    }
+
+    #[test]
+    fn an_image_may_have_several() {
+        check("", &[LOCAL], "/usr/local/bin/python3.12 Glibc { major: 2, minor: 36 }");
+        check("python = \"3.11\"", &[LOCAL], "/usr/bin/python3.11 Glibc { major: 2, minor: 36 }");
+        check("", &[ALPINE], "/usr/bin/python3.12 Musl { major: 1, minor: 2 }");
+        check("", &[LOCAL, OLD], "[env.e] for linux/amd64: the bases have several Pythons: 3.11, 3.12");
+        check(
+            "",
+            &[LOCAL, ALPINE],
+            "[env.e] for linux/amd64: Python 3.12 is /usr/local/bin/python3.12 in [base.local] and \
+             /usr/bin/python3.12 in [base.alpine]",
+        );
+        check(
+            "interpreter = \"/p\"",
+            &[LOCAL, ALPINE],
+            "[env.e] for linux/amd64: one base has glibc and another one musl, and no wheel fits both",
         );
     }
 }

@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::fetch::FetchError;
 use crate::images_lock::ImagesLockError;
 use crate::plan::OverBudget;
+use crate::push::DestinationError;
 use crate::survey::SurveyError;
 use crate::transport::TransportError;
 
@@ -82,6 +83,56 @@ pub enum Error {
         /// What to set.
         hint: String,
     },
+    /// The image of a base can't be used.
+    #[error("[base.{base}] for {platform}")]
+    Base {
+        /// Its name in images.toml.
+        base: String,
+        /// The platform.
+        platform: String,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// An image is not where it was when it was pinned.
+    #[error("{transport} has {digest} no more, which images.lock pins")]
+    NotPinned {
+        /// Where it was.
+        transport: String,
+        /// What it stood for.
+        digest: Digest,
+    },
+    /// An image is for other platforms.
+    #[error("{image} is for {there}")]
+    NoPlatform {
+        /// As it is written.
+        image: String,
+        /// What it is for.
+        there: String,
+    },
+    /// An entry of the cache of layers can't be had or can't be used.
+    #[error("cache {cache}, layer {key}")]
+    Cache {
+        /// The repository.
+        cache: String,
+        /// The layer's key.
+        key: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An image can't be sent.
+    #[error("{to}")]
+    Push {
+        /// Where it was to go.
+        to: String,
+        /// Why.
+        #[source]
+        source: Box<imgforge_registry::Error>,
+    },
+    /// A destination that images can't go to.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// A platform that nothing can be built for.
     #[error("platform {platform}: images are built for linux/amd64 and linux/arm64")]
     Platform {
@@ -210,6 +261,15 @@ impl Error {
                 Some("restore the file from version control, or remove it and run `imgforge lock`".to_owned())
             }
             Self::Fetch(error) => error.hint(),
+            Self::Base { source, .. } => source.hint(),
+            Self::NotPinned { .. } => {
+                Some("bring it back, or follow what is there now with `imgforge lock --upgrade`".to_owned())
+            }
+            Self::NoPlatform { .. } => {
+                Some("choose an image for the `platforms` of [settings], or leave the platform out".to_owned())
+            }
+            Self::Push { source, .. } => source.hint(),
+            Self::Destination(error) => error.hint(),
             Self::Transport(error) => error.hint(),
             Self::EnvironmentUnclear { hint, .. } | Self::DebianUnclear { hint, .. } => Some(hint.clone()),
             Self::Conflict { environment, .. } => Some(format!(

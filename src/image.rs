@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use imgforge_oci::{Image, ImageConfig, Layer, Platform};
+use imgforge_oci::{self as oci, Image, ImageConfig, Layer, Platform};
 
+use crate::bases::BaseImage;
 use crate::config::{Config, Image as ImageTable};
 use crate::error::Error;
+use crate::images_lock::OutcomeLayer;
+use crate::plan::Rank;
+use crate::project::codec;
 use crate::unit::LayerSpec;
 use crate::workshop::LayerRecord;
 
@@ -18,45 +22,117 @@ pub const CONTENT_ANNOTATION: &str = "dev.imgforge.content";
 /// The search path of a distribution, after the environments' own folders.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Assembles an image of layers that are in the store, from the bottom.
+/// Assembles an image from a base, if it starts from one, and layers of our own, from the bottom.
 ///
 /// # Errors
-/// [`Error::Oci`] for a value that an image config can't hold.
+/// [`Error::Oci`] for a value that an image config can't hold, or a layer of the base that must not be passed on.
 pub fn assemble(
     config: &Config,
     table: &ImageTable,
     platform: &Platform,
+    base: Option<&BaseImage>,
     layers: &[(&LayerSpec, &LayerRecord)],
 ) -> Result<Image, Error> {
     let layers: Vec<Layer> = layers.iter().map(|(spec, record)| layer(spec, record)).collect();
-    Ok(Image::assemble(&image_config(config, table, platform), &layers, &BTreeMap::new())?)
+    put_together(config, table, platform, base, &layers)
+}
+
+/// Assembles an image of layers that an earlier build had: `specs` are those that are planned, which must be among them in
+/// the same order. Nothing when they are not.
+///
+/// What is beside them settles disputes between packages, and follows from them.
+///
+/// # Errors
+/// As for [`assemble`].
+pub fn recorded(
+    config: &Config,
+    table: &ImageTable,
+    platform: &Platform,
+    base: Option<&BaseImage>,
+    specs: &[&LayerSpec],
+    outcome: &[OutcomeLayer],
+) -> Result<Option<Image>, Error> {
+    let mut planned = specs.iter().peekable();
+    let layers: Vec<Layer> = outcome
+        .iter()
+        .map(|layer| {
+            let spec = planned.next_if(|spec| spec.key == layer.key);
+            let codec = match spec {
+                Some(spec) => spec.codec,
+                None => codec(config.settings.compression, Rank::Packages),
+            };
+            let content = spec.map_or_else(|| layer.title.clone(), |spec| content(spec));
+            Layer {
+                digest: layer.digest,
+                diff_id: layer.diff_id,
+                size: layer.size,
+                media_type: codec.media_type().into(),
+                history: history(&layer.title),
+                annotations: annotations(&layer.key, content),
+            }
+        })
+        .collect();
+    match planned.next() {
+        Some(_) => Ok(None),
+        None => put_together(config, table, platform, base, &layers).map(Some),
+    }
+}
+
+fn put_together(
+    config: &Config,
+    table: &ImageTable,
+    platform: &Platform,
+    base: Option<&BaseImage>,
+    layers: &[Layer],
+) -> Result<Image, Error> {
+    let annotations = BTreeMap::new();
+    let Some(base) = base else {
+        let own = image_config(config, table, platform, Some(SYSTEM_PATH));
+        return Ok(Image::assemble(&own, layers, &annotations)?);
+    };
+    // Without environments the base's own search path stands.
+    let path = (!table.environments.is_empty()).then(|| base.image.variable("PATH").unwrap_or(SYSTEM_PATH));
+    let own = image_config(config, table, platform, path);
+    let name = base.name();
+    let base = oci::BaseImage { image: &base.image, name: name.as_deref(), digest: base.digest };
+    Ok(Image::assemble_on(&base, &own, layers, &annotations)?)
 }
 
 fn layer(spec: &LayerSpec, record: &LayerRecord) -> Layer {
-    let content: Vec<_> = spec.units.iter().map(|unit| unit.title.as_str()).collect();
     Layer {
         digest: record.digest,
         diff_id: record.diff_id,
         size: record.size,
         media_type: record.media_type.as_str().into(),
-        history: format!("imgforge: {}", spec.title()),
-        annotations: BTreeMap::from([
-            (KEY_ANNOTATION.to_owned(), spec.key.clone()),
-            (CONTENT_ANNOTATION.to_owned(), content.join(", ")),
-        ]),
+        history: history(&spec.title()),
+        annotations: annotations(&spec.key, content(spec)),
     }
 }
 
-fn image_config(config: &Config, table: &ImageTable, platform: &Platform) -> ImageConfig {
+fn history(title: &str) -> String {
+    format!("imgforge: {title}")
+}
+
+fn content(spec: &LayerSpec) -> String {
+    spec.units.iter().map(|unit| unit.title.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn annotations(key: &str, content: String) -> BTreeMap<String, String> {
+    BTreeMap::from([(KEY_ANNOTATION.to_owned(), key.to_owned()), (CONTENT_ANNOTATION.to_owned(), content)])
+}
+
+/// The image's own part of the config. `path` is the search path after the environments' folders; without one, none is
+/// set.
+fn image_config(config: &Config, table: &ImageTable, platform: &Platform, path: Option<&str>) -> ImageConfig {
     let mut env: Vec<(String, String)> = Vec::new();
-    if !table.env.contains_key("PATH") {
+    if let (false, Some(path)) = (table.env.contains_key("PATH"), path) {
         let mut folders: Vec<String> = table
             .environments
             .iter()
             .filter_map(|name| config.environments.get(name))
             .map(|environment| format!("{}/bin", environment.prefix.trim_end_matches('/')))
             .collect();
-        folders.push(SYSTEM_PATH.to_owned());
+        folders.push(path.to_owned());
         env.push(("PATH".to_owned(), folders.join(":")));
     }
     env.extend(table.env.iter().map(|(name, value)| (name.clone(), value.clone())));

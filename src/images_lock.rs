@@ -1,31 +1,61 @@
 //! `images.lock`: what images.toml leaves open, pinned, and what came out.
 //!
-//! Written for review: everything is sorted, and each package and each layer is one line. The file has three kinds of
+//! Written for review: everything is sorted, and each package and each layer is one line. The file has four kinds of
 //! tables:
 //!
+//! - `[[base]]`: the image that a base stands for, for a platform;
 //! - `[[debian]]`: the packages of a base, for an architecture;
 //! - `[[environment]]`: the wheels of a lock that says only their hashes (`requirements.txt`);
 //! - `[[image]]`: the manifest digest and the layers of an image that was built, for a platform.
 //!
-//! The first two have a `request`, a hash of what they were made from: when that changes they are out of date.
+//! The second and the third have a `request`, a hash of what they were made from: when that changes they are out of date.
 
 use std::collections::BTreeMap;
 use std::path::Component;
 
-use imgforge_oci::{DiffId, Digest, Platform};
+use imgforge_oci::{DiffId, Digest, Kind, MediaType, Platform, kind};
 use imgforge_resolver::debian::PinnedPackage;
 use imgforge_resolver::{Architecture, Artifact, Location};
 use serde::{Deserialize, Serialize};
 
+use crate::facts::Facts;
+
 /// The content of an `images.lock`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImagesLock {
+    /// Pinned images by base and platform.
+    pub bases: BTreeMap<(String, String), BasePins>,
     /// Pinned packages by base and architecture.
     pub debian: BTreeMap<(String, Architecture), DebianPins>,
     /// Pinned wheels by environment, platform and base. One environment may be installed on several bases.
     pub environments: BTreeMap<(String, String), EnvironmentPins>,
     /// Outcomes by image and platform.
     pub images: BTreeMap<(String, String), Outcome>,
+}
+
+/// The image of a base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasePins {
+    /// Where it comes from, as images.toml has it: the pins of another text are out of date.
+    pub image: String,
+    /// What that stood for: an index or a manifest.
+    pub digest: Digest,
+    /// The manifest of the image for the platform.
+    pub manifest: PinnedManifest,
+    /// What is known of its layers, if that was asked for.
+    pub facts: Option<Facts>,
+}
+
+/// What names a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PinnedManifest {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// OCI's or Docker's.
+    pub media_type: String,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// The packages of a base.
@@ -89,7 +119,7 @@ pub enum ImagesLockError {
     /// A value that imgforge never writes; names and paths become names of files, so none is taken on trust.
     #[error("images.lock, [[{table}]] {name}, {entry}: {key} = {value:?} is not {expected}")]
     Value {
-        /// `debian`, `environment` or `image`.
+        /// `base`, `debian`, `environment` or `image`.
         table: &'static str,
         /// The base, the environment or the image.
         name: String,
@@ -109,11 +139,24 @@ pub enum ImagesLockError {
 struct File {
     version: u32,
     #[serde(default)]
+    base: Vec<BaseTable>,
+    #[serde(default)]
     debian: Vec<DebianTable>,
     #[serde(default)]
     environment: Vec<EnvironmentTable>,
     #[serde(default)]
     image: Vec<ImageTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaseTable {
+    name: String,
+    platform: Platform,
+    image: String,
+    digest: Digest,
+    manifest: PinnedManifest,
+    facts: Option<Facts>,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +209,10 @@ impl ImagesLock {
             return Err(ImagesLockError::Version { version: file.version });
         }
         file.check()?;
+        let bases = file.base.into_iter().map(|table| {
+            let BaseTable { name, platform, image, digest, manifest, facts } = table;
+            ((name, platform.to_string()), BasePins { image, digest, manifest, facts })
+        });
         let debian = file.debian.into_iter().map(|table| {
             let packages = table.packages.into_iter().map(PackageLine::into_package).collect();
             ((table.base, table.architecture), DebianPins { request: table.request, packages })
@@ -178,7 +225,12 @@ impl ImagesLock {
             let outcome = Outcome { manifest: table.manifest, layers: table.layers };
             ((table.name, table.platform.to_string()), outcome)
         });
-        Ok(Self { debian: debian.collect(), environments: environments.collect(), images: images.collect() })
+        Ok(Self {
+            bases: bases.collect(),
+            debian: debian.collect(),
+            environments: environments.collect(),
+            images: images.collect(),
+        })
     }
 
     /// The file's text.
@@ -186,6 +238,9 @@ impl ImagesLock {
         let mut text =
             "# Written by `imgforge lock` and `imgforge build`; not for editing by hand.\nversion = 1\n"
                 .to_owned();
+        for ((name, platform), pins) in &self.bases {
+            base_table(&mut text, name, platform, pins);
+        }
         for ((base, architecture), pins) in &self.debian {
             let lines = pins.packages.iter().map(|package| line(&PackageLine::of(package)));
             let head = [
@@ -208,6 +263,11 @@ impl ImagesLock {
         text
     }
 
+    /// Whether another lock pins the same.
+    pub fn has_same_pins(&self, other: &Self) -> bool {
+        (&self.bases, &self.debian, &self.environments) == (&other.bases, &other.debian, &other.environments)
+    }
+
     /// The layer that an earlier build had under a key.
     pub fn layer(&self, key: &str) -> Option<&OutcomeLayer> {
         self.images.values().flat_map(|outcome| &outcome.layers).find(|layer| layer.key == key)
@@ -216,6 +276,18 @@ impl ImagesLock {
 
 impl File {
     fn check(&self) -> Result<(), ImagesLockError> {
+        for table in &self.base {
+            let at = Place { table: "base", name: &table.name, entry: &table.image };
+            at.expect("image", &table.image, "text without control characters", is_text)?;
+            let media_type = &table.manifest.media_type;
+            let is_manifest = |text: &str| kind(&MediaType::from(text)) == Kind::Manifest;
+            at.expect("media-type", media_type, "a manifest's media type", is_manifest)?;
+            for interpreter in table.facts.iter().flat_map(|facts| &facts.interpreters) {
+                let is_path = |path: &str| is_text(path) && path.starts_with('/');
+                at.expect("path", &interpreter.path, "an absolute path", is_path)?;
+                at.word("version", &interpreter.version)?;
+            }
+        }
         for table in &self.debian {
             for package in &table.packages {
                 let at = Place { table: "debian", name: &table.base, entry: &package.name };
@@ -357,6 +429,22 @@ fn table(
     text.push_str("]\n");
 }
 
+fn base_table(text: &mut String, name: &str, platform: &str, pins: &BasePins) {
+    text.push_str("\n[[base]]\n");
+    let digest = pins.digest.to_string();
+    for (key, value) in [("name", name), ("platform", platform), ("image", &pins.image), ("digest", &digest)]
+    {
+        text.push_str(&format!("{key} = {}\n", toml::Value::from(value)));
+    }
+    text.push_str(&format!("manifest = {}\n", line(&pins.manifest)));
+    let Some(facts) = &pins.facts else { return };
+    text.push_str("\n[base.facts]\n");
+    let facts = serde_json::to_value(facts).unwrap_or_default();
+    for (key, value) in facts.as_object().into_iter().flatten() {
+        text.push_str(&format!("{key} = {}\n", inline(value)));
+    }
+}
+
 /// A value as an inline table on one line.
 fn line<T: Serialize>(value: &T) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
@@ -372,17 +460,31 @@ fn inline(value: &serde_json::Value) -> String {
             let mut fields: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
             fields.sort_by_key(|(key, _)| (first(key), key.as_str() == "version"));
             let fields: Vec<_> =
-                fields.into_iter().map(|(key, value)| format!("{key} = {}", inline(value))).collect();
+                fields.into_iter().map(|(key, value)| format!("{} = {}", bare(key), inline(value))).collect();
             format!("{{ {} }}", fields.join(", "))
+        }
+        Value::Array(values) => {
+            format!("[{}]", values.iter().map(inline).collect::<Vec<_>>().join(", "))
         }
         Value::String(text) => toml::Value::from(text.as_str()).to_string(),
         other => other.to_string(),
     }
 }
 
+/// A key, quoted where TOML wants that.
+fn bare(key: &str) -> String {
+    let is_bare = |char: char| char.is_ascii_alphanumeric() || char == '_' || char == '-';
+    if !key.is_empty() && key.chars().all(is_bare) {
+        key.to_owned()
+    } else {
+        toml::Value::from(key).to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::{Interpreter, Libc};
 
     fn example() -> ImagesLock {
         let digest = Digest::of(b"x");
@@ -410,7 +512,29 @@ mod tests {
             diff_id: DiffId(digest),
             size: 1 << 40,
         };
+        let facts = Facts {
+            interpreters: vec![Interpreter { path: "/usr/bin/python3.11".into(), version: "3.11.2".into() }],
+            libc: Some(Libc::Glibc("2.36".into())),
+            links: [("bin".to_owned(), "usr/bin".to_owned()), ("a b".to_owned(), "c\"d".to_owned())].into(),
+            passwd: Some("root:x:0:0:root:/root:/bin/sh\nnobody:x:1:1::/:/bin/sh\n".into()),
+            group: None,
+        };
+        let pins = BasePins {
+            image: "docker://registry.example.org/base:1".into(),
+            digest,
+            manifest: PinnedManifest {
+                digest,
+                media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+                size: 9,
+            },
+            facts: Some(facts),
+        };
         ImagesLock {
+            bases: [
+                (("c".to_owned(), "linux/amd64".to_owned()), pins.clone()),
+                (("d".to_owned(), "linux/amd64".to_owned()), BasePins { facts: None, ..pins }),
+            ]
+            .into(),
             debian: [(
                 ("b".to_owned(), Architecture::Amd64),
                 DebianPins { request: "r".into(), packages: vec![package] },
@@ -451,6 +575,12 @@ mod tests {
     fn refuses_what_it_never_writes() {
         let hex = Digest::of(b"x").hex();
         let debian = "images.lock, [[debian]] b, libc6:";
+        check(
+            "vnd.oci.image.manifest.v1+json",
+            "vnd.oci.image.layer.v1.tar",
+            "images.lock, [[base]] c, docker://registry.example.org/base:1: media-type = \
+             \"application/vnd.oci.image.layer.v1.tar\" is not a manifest's media type",
+        );
         let wheel = "images.lock, [[environment]] e, a:";
         let below = "is not a path below the mirror, without `..`";
         check(

@@ -13,17 +13,21 @@
 //! [`project`] joins them. The library never talks to the user and reads neither the clock nor the environment: what it
 //! needs of the host is given to it as [`project::Tools`].
 
+pub mod bases;
+pub mod cache;
 pub mod config;
 pub mod conflicts;
 pub mod debian;
 pub mod diff;
 pub mod environments;
 mod error;
+pub mod facts;
 pub mod fetch;
 pub mod image;
 pub mod images_lock;
 pub mod plan;
 pub mod project;
+pub mod push;
 pub mod survey;
 pub mod transport;
 pub mod unit;

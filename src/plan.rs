@@ -83,8 +83,16 @@ pub struct OverBudget {
     pub budget: usize,
 }
 
-/// An image: its name, and its items as indices.
-pub type ImageItems = (String, Vec<usize>);
+/// An image, as far as the plan needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageItems {
+    /// Its name, other than that of each other image.
+    pub name: String,
+    /// Its items, as indices.
+    pub items: Vec<usize>,
+    /// Layers of a base that lie below and are not planned, but count against the budget.
+    pub below: usize,
+}
 
 /// Items of this many bytes and more are alone, in the finest plan.
 pub const LARGE: u64 = 32 << 20;
@@ -120,10 +128,10 @@ struct Group {
 
 fn group(items: &[Item], images: &[ImageItems]) -> Vec<Group> {
     let mut by_name: Vec<usize> = (0..images.len()).collect();
-    by_name.sort_by_key(|&image| images.get(image).map(|(name, _)| name));
+    by_name.sort_by_key(|&image| images.get(image).map(|image| &image.name));
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); items.len()];
     for (place, &image) in by_name.iter().enumerate() {
-        for &item in images.get(image).map(|(_, items)| items).into_iter().flatten() {
+        for &item in images.get(image).map(|image| &image.items).into_iter().flatten() {
             if let Some(users) = users.get_mut(item)
                 && users.last() != Some(&place)
             {
@@ -159,7 +167,7 @@ fn at_level(
     layers.sort_by(|(a, _), (b, _)| a.cmp(b));
 
     let mut by_name: Vec<usize> = (0..images.len()).collect();
-    by_name.sort_by_key(|&image| images.get(image).map(|(name, _)| name));
+    by_name.sort_by_key(|&image| images.get(image).map(|image| &image.name));
     let mut plan = Plan { layers: Vec::new(), images: vec![Vec::new(); images.len()] };
     for (number, ((_, _, _, users), members)) in layers.into_iter().enumerate() {
         for image in users.into_iter().filter_map(|place| by_name.get(place)) {
@@ -169,9 +177,10 @@ fn at_level(
         }
         plan.layers.push(members);
     }
-    let over = plan.images.iter().zip(images).find(|(layers, _)| layers.len() > budget);
-    let over =
-        over.map(|(layers, (image, _))| OverBudget { image: image.clone(), layers: layers.len(), budget });
+    let mut counts =
+        plan.images.iter().zip(images).map(|(layers, image)| (layers.len() + image.below, image));
+    let over = counts.find(|(layers, _)| *layers > budget);
+    let over = over.map(|(layers, image)| OverBudget { image: image.name.clone(), layers, budget });
     (plan, over)
 }
 
@@ -253,8 +262,12 @@ mod tests {
         (0..count).map(|i| item(&format!("package-{i}"), "1", Some(1000))).collect()
     }
 
+    fn image(name: &str, items: Vec<usize>) -> ImageItems {
+        ImageItems { name: name.into(), items, below: 0 }
+    }
+
     fn one_image(items: &[Item]) -> Vec<ImageItems> {
-        vec![("image".into(), (0..items.len()).collect())]
+        vec![image("image", (0..items.len()).collect())]
     }
 
     #[test]
@@ -269,7 +282,7 @@ mod tests {
     #[test]
     fn what_is_shared_is_below_and_whole() {
         let items = packages(6);
-        let images = vec![("devel".into(), vec![0, 1, 2, 3, 4, 5]), ("runtime".into(), vec![3, 1])];
+        let images = vec![image("devel", vec![0, 1, 2, 3, 4, 5]), image("runtime", vec![3, 1])];
         let [devel, runtime] = layers(&items, &images, 80).try_into().unwrap();
         assert_eq!(runtime, [["package-1 1", "package-3 1"]]);
         assert_eq!(devel[0], runtime[0]);
@@ -308,6 +321,9 @@ mod tests {
         assert!(layers(&large, &one_image(&large), 10)[0].len() <= 10);
         let unknown: Vec<_> = (0..50).map(|i| item(&format!("unknown-{i}"), "1", None)).collect();
         assert!(layers(&unknown, &one_image(&unknown), 10)[0].len() <= 10);
+        // What a base has counts too.
+        let above = ImageItems { below: 8, ..image("image", (0..2000).collect()) };
+        assert!(layers(&items, &[above], 20)[0].len() <= 12);
         let files: Vec<_> =
             (0..5).map(|i| Item { rank: Rank::Files, ..item(&format!("{i}"), "", None) }).collect();
         assert_eq!(
@@ -329,14 +345,14 @@ mod tests {
             let images: Vec<ImageItems> = (0..3)
                 .map(|bit| {
                     let used = (0..items.len()).filter(|&i| uses[i] >> bit & 1 == 1).collect();
-                    (format!("image-{bit}"), used)
+                    image(&format!("image-{bit}"), used)
                 })
                 .collect();
             let straight = layers(&items, &images, budget);
             // Every item is exactly once in each image that uses it.
-            for (layers, (_, used)) in straight.iter().zip(&images) {
+            for (layers, image) in straight.iter().zip(&images) {
                 let mut found: Vec<_> = layers.iter().flatten().cloned().collect();
-                let mut wanted: Vec<_> = used.iter().map(|&i| items[i].identity.clone()).collect();
+                let mut wanted: Vec<_> = image.items.iter().map(|&i| items[i].identity.clone()).collect();
                 found.sort();
                 wanted.sort();
                 prop_assert_eq!(found, wanted);
@@ -347,8 +363,9 @@ mod tests {
             let shuffled: Vec<_> = order.iter().map(|&i| items[i].clone()).collect();
             let mut turned: Vec<ImageItems> = images
                 .iter()
-                .map(|(name, used)| {
-                    (name.clone(), used.iter().map(|i| order.iter().position(|o| o == i).unwrap()).collect())
+                .map(|before| {
+                    let place = |i| order.iter().position(|o| o == i).unwrap();
+                    image(&before.name, before.items.iter().map(place).collect())
                 })
                 .collect();
             turned.reverse();

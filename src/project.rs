@@ -4,7 +4,7 @@
 //! and gives each its key, without touching the network or the store; [`Project::make`] has the layers made and the
 //! images assembled. A command is a stretch of that road.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,16 +12,19 @@ use std::sync::Arc;
 use fs_err as fs;
 use globset::Glob;
 use imgforge_layer::{Codec, Tree, deb};
-use imgforge_oci::{Image, Index, Platform};
+use imgforge_oci::{Descriptor, Image, Index, Platform};
 use imgforge_resolver::debian::PinnedPackage;
 use imgforge_resolver::{Architecture, LockKind};
 use imgforge_store::Store;
 
-use crate::config::{Base, Compression, Config, Environment, FileSpec, Image as ImageTable};
+use crate::bases::{self, BaseImage, Root};
+use crate::cache::Cache;
+use crate::config::{Base, Compression, Config, Debian, Environment, FileSpec, Image as ImageTable};
 use crate::conflicts::{self, Conflict};
 use crate::debian::{self, Host};
 use crate::environments::{self, Selected};
 use crate::error::Error;
+use crate::facts::Facts;
 use crate::fetch::Fetcher;
 use crate::images_lock::{DebianPins, ImagesLock, Outcome, OutcomeLayer};
 use crate::plan::{self, Rank};
@@ -50,6 +53,10 @@ pub struct Tools<'a> {
     pub fetcher: &'a Fetcher,
     /// Whether the network is out of bounds.
     pub offline: bool,
+    /// Talks to registries.
+    pub registries: &'a imgforge_registry::Client,
+    /// Layers that others have made.
+    pub cache: Option<&'a Cache<'a>>,
     /// What is known of the host.
     pub host: &'a Host,
     /// Who is told.
@@ -63,6 +70,8 @@ pub struct PreparedImage {
     pub name: String,
     /// What it runs on.
     pub platform: Platform,
+    /// The image that it starts from, if it is one.
+    pub base: Option<Arc<BaseImage>>,
     /// Indices into [`Prepared::units`].
     pub units: Vec<usize>,
 }
@@ -96,7 +105,9 @@ pub struct Finished {
     pub platform: Platform,
     /// Manifest and config; both are in the store.
     pub image: Image,
-    /// Its layers from the bottom.
+    /// The image that it starts from, whose layers are below.
+    pub base: Option<Arc<BaseImage>>,
+    /// Its own layers from the bottom.
     pub layers: Vec<(LayerSpec, Made)>,
     /// Paths that two packages of an environment bring with different content.
     pub conflicts: Vec<Conflict>,
@@ -196,23 +207,34 @@ impl Project {
             .values()
             .flat_map(|base| match base {
                 Base::Debian(debian) => debian::mirrors(debian, tools.host),
-                Base::Scratch => Vec::new(),
+                Base::Scratch | Base::Image(_) => Vec::new(),
             })
             .collect();
         mirrors.sort();
         mirrors.dedup();
         for platform in self.platforms() {
             let architecture = architecture(&platform)?;
-            let bases = self.bases(tools, architecture, lock)?;
+            let bases = self.bases(tools, &platform, lock)?;
             let environments = self.environments(tools, architecture, &bases, lock)?;
             for (name, table) in &self.config.images {
-                let base = bases.get(&table.base).cloned().unwrap_or_default();
-                let mut own = Vec::new();
-                if !base.is_empty() {
+                let Some((root, facts)) = bases.get(&table.base) else { continue };
+                let merged = match root {
+                    Root::Empty => false,
+                    Root::Debian(_) => true,
+                    // The links that Debian and others have for the merged /usr: one stands for all.
+                    Root::Image(_) => facts
+                        .links
+                        .get("bin")
+                        .is_some_and(|target| target.trim_start_matches('/') == "usr/bin"),
+                };
+                if merged {
                     self.check_links(name, table)?;
+                }
+                let mut own = Vec::new();
+                if let Root::Debian(packages) = root {
                     own.push(units.add(Unit::skeleton(architecture)));
-                    own.extend(base.iter().map(|package| units.add(Unit::debian(package.clone()))));
-                    own.push(units.add(Unit::debian_glue(Arc::clone(&base))));
+                    own.extend(packages.iter().map(|package| units.add(Unit::debian(package.clone()))));
+                    own.push(units.add(Unit::debian_glue(Arc::clone(packages))));
                 }
                 for (environment, selected) in
                     table.environments.iter().filter_map(|name| Some((name, environments.get(name)?)))
@@ -231,7 +253,12 @@ impl Project {
                     );
                 }
                 if !table.users.is_empty() {
-                    own.push(units.add(Unit::users(Arc::clone(&base), table.users.clone())));
+                    let users = table.users.clone();
+                    own.push(units.add(match root {
+                        Root::Empty => Unit::users(Arc::default(), users),
+                        Root::Debian(packages) => Unit::users(Arc::clone(packages), users),
+                        Root::Image(_) => Unit::users_over(Arc::clone(facts), users),
+                    }));
                 }
                 for (number, spec) in table.files.iter().enumerate() {
                     let source = self.folder.join(&spec.src);
@@ -239,10 +266,15 @@ impl Project {
                     let tree = imgforge_layer::files(&source, &spec.dest, &exclude).map_err(|source| {
                         Error::Files { image: name.clone(), src: spec.src.clone(), source: Box::new(source) }
                     })?;
-                    let tree = if base.is_empty() { tree } else { merge_usr(name, spec, &tree)? };
+                    let tree = if merged { merge_usr(name, spec, &tree)? } else { tree };
                     own.push(units.add(Unit::files(number, &spec.dest, tree)));
                 }
-                images.push(PreparedImage { name: name.clone(), platform: platform.clone(), units: own });
+                images.push(PreparedImage {
+                    name: name.clone(),
+                    platform: platform.clone(),
+                    base: root.image().cloned(),
+                    units: own,
+                });
             }
         }
         images.sort_by(|a, b| (&a.name, &a.platform).cmp(&(&b.name, &b.platform)));
@@ -257,6 +289,7 @@ impl Project {
             fetcher: tools.fetcher,
             mirrors: &prepared.mirrors,
             lock: &self.lock,
+            cache: tools.cache,
             on_progress: tools.on_progress,
         }
     }
@@ -318,7 +351,8 @@ impl Project {
             conflicts::check_files(&workshop, &layers)?;
             let conflicts = conflicts::settle(&self.config, table, &workshop, &mut layers)?;
             let described: Vec<_> = layers.iter().map(|(spec, made)| (spec, &made.record)).collect();
-            let image = image::assemble(&self.config, table, &prepared_image.platform, &described)?;
+            let base = prepared_image.base.as_deref();
+            let image = image::assemble(&self.config, table, &prepared_image.platform, base, &described)?;
             tools.store.insert(image.config().bytes())?;
             tools.store.insert(image.manifest().bytes())?;
             let outcome = Outcome {
@@ -331,6 +365,7 @@ impl Project {
                 name: prepared_image.name.clone(),
                 platform: prepared_image.platform.clone(),
                 image,
+                base: prepared_image.base.clone(),
                 layers,
                 conflicts,
             });
@@ -338,10 +373,61 @@ impl Project {
         Ok(finished)
     }
 
+    /// The image as images.lock records it, if it is still the one that would come out: described without any of its
+    /// layers at hand.
+    ///
+    /// # Errors
+    /// [`Error::Oci`] for a value that an image config can't hold.
+    pub fn recorded(
+        &self,
+        prepared: &PreparedImage,
+        specs: &[&LayerSpec],
+        lock: &ImagesLock,
+    ) -> Result<Option<Image>, Error> {
+        let key = (prepared.name.clone(), prepared.platform.to_string());
+        let (Some(outcome), Some(table)) = (lock.images.get(&key), self.config.images.get(&prepared.name))
+        else {
+            return Ok(None);
+        };
+        let image = image::recorded(
+            &self.config,
+            table,
+            &prepared.platform,
+            prepared.base.as_deref(),
+            specs,
+            &outcome.layers,
+        )?;
+        let Some(image) = image else { return Ok(None) };
+        Ok((image.manifest().descriptor().digest == outcome.manifest).then_some(image))
+    }
+
+    /// Puts the layers of bases into the store that `wanted` says and that are not there: an output needs their bytes.
+    ///
+    /// # Errors
+    /// [`Error::Base`].
+    pub fn fetch_base_layers(
+        &self,
+        tools: &Tools<'_>,
+        finished: &[Finished],
+        wanted: &(dyn Fn(&Descriptor) -> bool + Sync),
+    ) -> Result<(), Error> {
+        let mut done = BTreeSet::new();
+        for base in finished.iter().filter_map(|finished| finished.base.as_ref()) {
+            if done.insert(base.image.manifest().descriptor().digest) {
+                bases::fetch_layers(base, tools, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The name that an image has in an output: `NAME:TAG`.
     pub fn reference(&self, image: &str) -> String {
-        let tag = self.config.images.get(image).and_then(|image| image.tag.as_deref()).unwrap_or("latest");
-        format!("{image}:{tag}")
+        format!("{image}:{}", self.tag(image))
+    }
+
+    /// The tag of an image.
+    pub fn tag(&self, image: &str) -> &str {
+        self.config.images.get(image).and_then(|image| image.tag.as_deref()).unwrap_or("latest")
     }
 
     /// Takes out of a lock what this images.toml has no use for.
@@ -353,6 +439,9 @@ impl Project {
             let environment = self.config.environments.get(name);
             environment.is_some_and(|environment| lock_kind(environment) == Some(LockKind::Requirements))
         };
+        lock.bases.retain(|(base, platform), _| {
+            matches!(self.config.bases.get(base), Some(Base::Image(_))) && platforms.contains(platform)
+        });
         lock.debian.retain(|(base, architecture), _| {
             let debian = matches!(self.config.bases.get(base), Some(Base::Debian(_)));
             debian && architectures.contains(architecture)
@@ -385,40 +474,55 @@ impl Project {
         }
     }
 
-    /// The pinned packages of each base, resolved where there are none or they are out of date.
+    /// What each base is, pinned where it was not or the pins are out of date, and what is known of it.
     fn bases(
         &self,
         tools: &Tools<'_>,
-        architecture: Architecture,
+        platform: &Platform,
         lock: &mut ImagesLock,
-    ) -> Result<BTreeMap<String, Arc<[PinnedPackage]>>, Error> {
+    ) -> Result<BTreeMap<String, (Root, Arc<Facts>)>, Error> {
         let mut bases = BTreeMap::new();
         for (name, base) in &self.config.bases {
-            let packages: Arc<[PinnedPackage]> = match base {
-                Base::Scratch => Arc::default(),
+            let (root, facts) = match base {
+                Base::Scratch => (Root::Empty, Facts::default()),
                 Base::Debian(debian) => {
-                    let request = debian::request(debian, architecture)?;
-                    let key = (name.clone(), architecture);
-                    match lock.debian.get(&key) {
-                        Some(pins) if pins.request == request => pins.packages.clone().into(),
-                        _ => {
-                            let packages = debian::resolve(
-                                name,
-                                debian,
-                                architecture,
-                                &self.folder,
-                                tools.host,
-                                tools.fetcher,
-                            )?;
-                            lock.debian.insert(key, DebianPins { request, packages: packages.clone() });
-                            packages.into()
-                        }
+                    let packages = self.debian(tools, name, debian, platform, lock)?;
+                    let facts = Facts::of_debian(&packages);
+                    (Root::Debian(packages), facts)
+                }
+                Base::Image(transport) => {
+                    // One that no image uses is not asked for.
+                    if !self.config.images.values().any(|image| image.base == *name) {
+                        continue;
                     }
+                    let (image, facts) =
+                        bases::prepare(&self.config, name, transport, platform, &self.folder, tools, lock)?;
+                    (Root::Image(image), facts)
                 }
             };
-            bases.insert(name.clone(), packages);
+            bases.insert(name.clone(), (root, Arc::new(facts)));
         }
         Ok(bases)
+    }
+
+    /// The packages of a Debian base.
+    fn debian(
+        &self,
+        tools: &Tools<'_>,
+        name: &str,
+        debian: &Debian,
+        platform: &Platform,
+        lock: &mut ImagesLock,
+    ) -> Result<Arc<[PinnedPackage]>, Error> {
+        let architecture = architecture(platform)?;
+        let request = debian::request(debian, architecture)?;
+        let key = (name.to_owned(), architecture);
+        if let Some(pins) = lock.debian.get(&key).filter(|pins| pins.request == request) {
+            return Ok(pins.packages.clone().into());
+        }
+        let packages = debian::resolve(name, debian, architecture, &self.folder, tools.host, tools.fetcher)?;
+        lock.debian.insert(key, DebianPins { request, packages: packages.clone() });
+        Ok(packages.into())
     }
 
     /// The environments that images use, each selected for the bases that it is used on.
@@ -426,7 +530,7 @@ impl Project {
         &self,
         tools: &Tools<'_>,
         architecture: Architecture,
-        bases: &BTreeMap<String, Arc<[PinnedPackage]>>,
+        bases: &BTreeMap<String, (Root, Arc<Facts>)>,
         lock: &mut ImagesLock,
     ) -> Result<BTreeMap<String, Selected>, Error> {
         let cache = tools.store.root().join("indexes");
@@ -439,8 +543,8 @@ impl Project {
             if used.is_empty() {
                 continue;
             }
-            let used: Vec<(&str, &[PinnedPackage])> =
-                used.into_iter().filter_map(|base| Some((base, bases.get(base)?.as_ref()))).collect();
+            let used: Vec<(&str, &Facts)> =
+                used.into_iter().filter_map(|base| Some((base, bases.get(base)?.1.as_ref()))).collect();
             let context = environments::Context {
                 folder: &self.folder,
                 settings: &self.config.settings,
@@ -466,7 +570,11 @@ impl Prepared {
         let images: Vec<ImageItems> = self
             .images
             .iter()
-            .map(|image| (format!("{} {}", image.name, image.platform), image.units.clone()))
+            .map(|image| ImageItems {
+                name: format!("{} {}", image.name, image.platform),
+                items: image.units.clone(),
+                below: image.base.as_ref().map_or(0, |base| base.image.layers().len()),
+            })
             .collect();
         // An environment whose packages disagree about a path has one layer more.
         let environments = config.images.values().map(|image| image.environments.len()).max().unwrap_or(0);

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use imgforge_oci::{
@@ -51,8 +51,19 @@ impl Transport {
         text.split_once(':').is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
     }
 
+    /// The same, with a path that is relative to a folder joined to it.
+    #[must_use]
+    pub fn below(self, folder: &Path) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(reference),
+            Self::Layout { path, name } => Self::Layout { path: folder.join(path), name },
+            Self::Archive { path, name } => Self::Archive { path: folder.join(path), name },
+            Self::DockerArchive { path, name } => Self::DockerArchive { path: folder.join(path), name },
+        }
+    }
+
     /// The folder or the file; nothing for a registry.
-    pub fn path(&self) -> Option<&std::path::Path> {
+    pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Registry(_) => None,
             Self::Layout { path, .. } | Self::Archive { path, .. } | Self::DockerArchive { path, .. } => {

@@ -15,6 +15,7 @@ use imgforge_resolver::{Architecture, Artifact, Location};
 use serde_json::json;
 
 use crate::config::User;
+use crate::facts::Facts;
 use crate::plan::{Item, Rank};
 use crate::workshop::Workshop;
 use crate::{Error, debian, fetch, users};
@@ -64,6 +65,13 @@ pub enum Recipe {
     Users {
         /// The base's packages, whose files are added to; empty for an empty base.
         base: Arc<[PinnedPackage]>,
+        /// The users.
+        users: Vec<User>,
+    },
+    /// The same over the texts of an image's files.
+    UsersOver {
+        /// What is known of the image.
+        base: Arc<Facts>,
         /// The users.
         users: Vec<User>,
     },
@@ -134,6 +142,14 @@ impl Unit {
         Self::new(Rank::Users, "users", &title, None, &identity, Recipe::Users { base, users })
     }
 
+    /// Users and groups on top of an image.
+    pub fn users_over(base: Arc<Facts>, users: Vec<User>) -> Self {
+        let identity = json!({"users": users, "passwd": base.passwd, "group": base.group});
+        let names: Vec<_> = users.iter().map(|user| user.name.as_str()).collect();
+        let title = format!("users {}", names.join(", "));
+        Self::new(Rank::Users, "users", &title, None, &identity, Recipe::UsersOver { base, users })
+    }
+
     /// Disputed files of an environment, from the packages whose files stand.
     pub fn winners(winners: Vec<(Arc<Self>, Vec<String>)>) -> Self {
         let listing: Vec<_> =
@@ -188,7 +204,10 @@ impl Unit {
             }
             Recipe::Wheel { artifact, lock, .. } => vec![Input::of_artifact(artifact, lock)],
             Recipe::Winners(winners) => winners.iter().flat_map(|(wheel, _)| wheel.inputs()).collect(),
-            Recipe::Skeleton(_) | Recipe::Environment { .. } | Recipe::Files(_) => Vec::new(),
+            Recipe::Skeleton(_)
+            | Recipe::Environment { .. }
+            | Recipe::UsersOver { .. }
+            | Recipe::Files(_) => Vec::new(),
         }
     }
 
@@ -220,6 +239,10 @@ impl Unit {
                     false => debian::glue(workshop, base)?,
                 };
                 users::tree(&below, users).map_err(|error| named(error.into()))
+            }
+            Recipe::UsersOver { base, users } => {
+                users::tree_over(base.passwd.clone(), base.group.clone(), users)
+                    .map_err(|error| named(error.into()))
             }
             Recipe::Winners(winners) => {
                 let mut tree = Tree::new();

@@ -27,9 +27,21 @@ pub enum UsersError {
 /// # Errors
 /// [`UsersError`], by what stands in the way.
 pub(crate) fn tree(below: &Tree, users: &[User]) -> Result<Tree, UsersError> {
-    let mut passwd =
-        text(below, "etc/passwd").unwrap_or_else(|| "root:x:0:0:root:/root:/bin/sh\n".to_owned());
-    let mut group = text(below, "etc/group").unwrap_or_else(|| "root:x:0:\n".to_owned());
+    tree_over(text(below, "etc/passwd"), text(below, "etc/group"), users)
+}
+
+/// The same over the texts of a base's `/etc/passwd` and `/etc/group`.
+///
+/// # Errors
+/// [`UsersError`], by what stands in the way.
+pub(crate) fn tree_over(
+    passwd: Option<String>,
+    group: Option<String>,
+    users: &[User],
+) -> Result<Tree, UsersError> {
+    let whole = |text: String| if text.is_empty() || text.ends_with('\n') { text } else { text + "\n" };
+    let mut passwd = whole(passwd.unwrap_or_else(|| "root:x:0:0:root:/root:/bin/sh\n".to_owned()));
+    let mut group = whole(group.unwrap_or_else(|| "root:x:0:\n".to_owned()));
     let mut tree = Tree::new();
     for user in users {
         let User { name, uid, gid, home, shell } = user;

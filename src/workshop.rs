@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use imgforge_store::Store;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{Cache, TRANSFERS};
 use crate::error::Error;
 use crate::fetch::{Event, Fetcher, Request};
 use crate::images_lock::ImagesLock;
@@ -48,6 +49,15 @@ pub struct Made {
     pub record: LayerRecord,
     /// How long it took to make; `None` when it was there.
     pub made_in: Option<Duration>,
+    /// Whether it came from the cache just now.
+    pub is_taken: bool,
+}
+
+impl Made {
+    /// A layer that was there.
+    pub const fn known(record: LayerRecord) -> Self {
+        Self { record, made_in: None, is_taken: false }
+    }
 }
 
 /// What happens in the workshop, for whoever shows it.
@@ -68,6 +78,21 @@ pub enum Progress<'a> {
     Made(&'a LayerSpec, &'a LayerRecord),
     /// Another process makes a layer, and is waited for.
     Waiting(&'a LayerSpec, Option<u32>),
+    /// Something happens to a layer of a base that is on its way here.
+    Transfer {
+        /// What it is called.
+        title: &'a str,
+        /// Its bytes.
+        size: u64,
+        /// What happens to it.
+        event: imgforge_registry::Event<'a>,
+    },
+    /// Something happens to a layer that is on its way here from the cache.
+    Taking(&'a LayerSpec, &'a LayerRecord, imgforge_registry::Event<'a>),
+    /// A layer came from the cache.
+    Taken(&'a LayerSpec, &'a LayerRecord),
+    /// Something about the cache failed, and is done without it.
+    CacheTrouble(&'a Error),
 }
 
 /// Called with each event, from many threads.
@@ -83,6 +108,8 @@ pub struct Workshop<'a> {
     pub mirrors: &'a [String],
     /// The outcome of earlier builds, which this one must repeat.
     pub lock: &'a ImagesLock,
+    /// Layers that others have made.
+    pub cache: Option<&'a Cache<'a>>,
     /// Who is told.
     pub on_progress: OnProgress<'a>,
 }
@@ -96,8 +123,15 @@ impl Workshop<'_> {
         let found = self.look_up(specs)?;
         let mut missing: Vec<usize> =
             found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(index, _)| index).collect();
-        let mut made: Vec<Option<Made>> =
-            found.into_iter().map(|record| record.map(|record| Made { record, made_in: None })).collect();
+        let mut made: Vec<Option<Made>> = found.into_iter().map(|record| record.map(Made::known)).collect();
+        if let Some(cache) = self.cache.filter(|_| !missing.is_empty()) {
+            for (index, taken) in self.take(cache, specs, &missing)? {
+                missing.retain(|other| *other != index);
+                if let Some(place) = made.get_mut(index) {
+                    *place = Some(taken);
+                }
+            }
+        }
         if !missing.is_empty() {
             let weights: BTreeMap<usize, u64> =
                 missing.iter().filter_map(|&index| Some((index, self.weight(specs.get(index)?)))).collect();
@@ -111,6 +145,92 @@ impl Workshop<'_> {
             }
         }
         Ok(made.into_iter().flatten().collect())
+    }
+
+    /// Takes from the cache what it has of layers that are missing.
+    fn take(
+        &self,
+        cache: &Cache<'_>,
+        specs: &[LayerSpec],
+        missing: &[usize],
+    ) -> Result<Vec<(usize, Made)>, Error> {
+        let taken = Mutex::new(Vec::new());
+        let work = |index: &usize| -> Result<(), Error> {
+            let Some(spec) = specs.get(*index) else { return Ok(()) };
+            match self.take_one(cache, spec) {
+                Ok(Some(record)) => {
+                    (self.on_progress)(Progress::Taken(spec, &record));
+                    lock(&taken).push((*index, Made { record, made_in: None, is_taken: true }));
+                    Ok(())
+                }
+                Ok(None) => Ok(()),
+                // What the cache can't give is made, as if there were none.
+                Err(error @ (Error::Cache { .. } | Error::Oci(_))) => {
+                    (self.on_progress)(Progress::CacheTrouble(&error));
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), missing, |_| false, work)?;
+        Ok(taken.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    fn take_one(&self, cache: &Cache<'_>, spec: &LayerSpec) -> Result<Option<LayerRecord>, Error> {
+        let Some(entry) = cache.look_up(self.store, &spec.key)? else { return Ok(None) };
+        if let Some(before) = self.lock.layer(&spec.key) {
+            let (cached, locked) = (entry.record.digest, before.digest);
+            if cached != locked || entry.record.diff_id != before.diff_id {
+                return Err(cache.disagrees(&spec.key, locked, cached));
+            }
+        }
+        let on_event = |event: imgforge_registry::Event<'_>| {
+            (self.on_progress)(Progress::Taking(spec, &entry.record, event));
+        };
+        cache.fetch(self.store, &spec.key, &entry, &on_event)?;
+        let record = entry.record;
+        self.store.put_record(&bucket(), &spec.key, &record, &[record.digest, record.listing])?;
+        Ok(Some(record))
+    }
+
+    /// Puts layers into the cache that it lacks, as far as this store knows. Nothing depends on it: what fails is told as
+    /// [`Progress::CacheTrouble`]. The bytes that were sent are returned.
+    ///
+    /// # Errors
+    /// As for any reading and writing in the store.
+    pub fn offer(&self, made: &[(LayerSpec, Made)]) -> Result<u64, Error> {
+        let Some(cache) = self.cache else { return Ok(0) };
+        let bucket = format!("cached/{}", Digest::of(cache.reference().to_string().as_bytes()).hex());
+        let mut offered = Vec::new();
+        for (spec, made) in made {
+            if made.is_taken || offered.iter().any(|(other, _): &(&LayerSpec, _)| other.key == spec.key) {
+                continue;
+            }
+            let known: Option<Digest> = self.store.record(&bucket, &spec.key)?;
+            if known != Some(made.record.digest) {
+                offered.push((spec, &made.record));
+            }
+        }
+        offered.sort_by_key(|(spec, record)| (std::cmp::Reverse(record.size), spec.key.clone()));
+        let sent = AtomicU64::new(0);
+        let work = |(spec, record): &(&LayerSpec, &LayerRecord)| -> Result<(), Error> {
+            if cache.is_lost() {
+                return Ok(());
+            }
+            match cache.offer(self.store, &spec.key, record) {
+                Ok(bytes) => {
+                    sent.fetch_add(bytes, Ordering::Relaxed);
+                    Ok(self.store.put_record(&bucket, &spec.key, &record.digest, &[])?)
+                }
+                Err(error @ Error::Cache { .. }) => {
+                    (self.on_progress)(Progress::CacheTrouble(&error));
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), &offered, |_| false, work)?;
+        Ok(sent.into_inner())
     }
 
     /// The records of those layers that are in the store.
@@ -302,7 +422,7 @@ impl Workshop<'_> {
 
     fn make_locked(&self, spec: &LayerSpec) -> Result<Made, Error> {
         if let Some(record) = self.record(spec)? {
-            return Ok(Made { record, made_in: None });
+            return Ok(Made::known(record));
         }
         let start = Instant::now();
         (self.on_progress)(Progress::Making(spec));
@@ -316,7 +436,7 @@ impl Workshop<'_> {
         }
         let record = self.write(spec, &tree, &listing)?;
         (self.on_progress)(Progress::Made(spec, &record));
-        Ok(Made { record, made_in: Some(start.elapsed()) })
+        Ok(Made { record, made_in: Some(start.elapsed()), is_taken: false })
     }
 }
 

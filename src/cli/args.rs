@@ -33,6 +33,15 @@ pub(crate) struct Global {
     /// Use this many threads to make layers [default: the number of cores]; connections are not counted
     #[arg(long, short, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
+    /// Credentials for registries [default: $REGISTRY_AUTH_FILE, or where podman and docker keep theirs]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Registries")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Trust the certificates in this PEM file beside the system's, for registries
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Registries")]
+    pub(crate) ca_file: Vec<PathBuf>,
+    /// Speak to this registry without TLS
+    #[arg(long, global = true, value_name = "HOST[:PORT]", help_heading = "Registries")]
+    pub(crate) plain_http: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +49,7 @@ pub(crate) enum Command {
     Build(Build),
     Lock(Lock),
     Plan(Plan),
+    Push(Push),
     Inspect(Inspect),
     Diff(Diff),
     Vendor(Vendor),
@@ -71,6 +81,43 @@ pub(crate) struct Build {
     /// Compress layers this way, whatever images.toml says; images.lock is left as it is
     #[arg(long, value_enum, value_name = "HOW", conflicts_with = "locked")]
     pub(crate) compression: Option<CompressionArg>,
+    /// Write one archive for `docker load`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) docker_archive: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+}
+
+/// Send images to a registry, and of them only what it lacks
+///
+/// `{image}` and `{tag}` in DEST stand for each image's own; without a tag, the image's is used. What is missing is made
+/// first. Example: imgforge push docker://registry.example.org/team/{image} images.toml 'runtime*'
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Push {
+    /// Where to: docker://HOST/NAME[:TAG]
+    #[arg(value_name = "DEST")]
+    pub(crate) dest: String,
+    #[command(flatten)]
+    pub(crate) images: Images,
+    /// Only say what would be sent
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Fail if images.lock would change
+    #[arg(long)]
+    pub(crate) locked: bool,
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+}
+
+/// Where layers are shared with other hosts.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cache {
+    /// Take layers from this repository that others have made, and put there what is made here: docker://HOST/NAME
+    #[arg(long = "cache", value_name = "REPOSITORY", help_heading = "Registries")]
+    pub(crate) repository: Option<String>,
+    /// Put nothing into the cache
+    #[arg(long = "cache-read-only", help_heading = "Registries")]
+    pub(crate) read_only: bool,
 }
 
 /// Pin what images.toml leaves open, in images.lock

@@ -1,25 +1,24 @@
-use std::collections::BTreeMap;
-use std::io::{BufWriter, Write as _};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use fs_err as fs;
 use imgforge::Error;
-use imgforge::images_lock::ImagesLock;
-use imgforge::project::{self, Finished};
-use imgforge_oci::{Digest, Image, Ref, archive, layout};
+use imgforge::project::{Finished, Prepared};
+use imgforge_oci::{Descriptor, DiffId, Digest, Image, Ref, archive, docker_archive, layout};
 use serde_json::json;
 
 use super::args::{Build, Global};
 use super::format;
+use super::outcome::{Output, check_lock, difference, outputs, report_conflicts};
 use super::session::{Failure, Session, print, print_json};
 
 pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     let start = Instant::now();
-    if let Some(file) = &args.archive {
+    for file in args.archive.iter().chain(&args.docker_archive) {
         check_target(file)?;
     }
-    let mut session = Session::open(global, &args.images.file())?;
+    let session = Session::open(global, &args.images.file())?;
+    let mut session = session.with_cache(args.cache.repository.as_deref())?;
     if let Some(compression) = args.compression {
         session.project.config.settings.compression = compression.into();
     }
@@ -28,14 +27,16 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let old = &session.project.lock;
     // Pins that are out of date are told before anything is made of them.
-    if args.locked && (lock.debian != old.debian || lock.environments != old.environments) {
+    if args.locked && !lock.has_same_pins(old) {
         return Err(Error::Locked { difference: difference(&session, &lock) }.into());
     }
     let finished =
         session.with_tools(|tools| session.project.make_prepared(tools, &prepared, &mut lock, &selected))?;
     report_conflicts(&session, &finished);
 
-    let outputs = outputs(&session, &selected, &finished)?;
+    let images: Vec<(String, Image)> =
+        finished.iter().map(|finished| (finished.name.clone(), finished.image.clone())).collect();
+    let outputs = outputs(&session, &selected, &images)?;
     if args.locked && lock != session.project.lock {
         return Err(Error::Locked { difference: difference(&session, &lock) }.into());
     }
@@ -44,23 +45,37 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     if !keeps_lock {
         check_lock(&session, &lock)?;
     }
+    let archives = args.archive.is_some() || args.docker_archive.is_some();
+    let folder = args.output.clone().or_else(|| (!archives).then(|| PathBuf::from("dist")));
+    fetch_bases(&session, &finished, archives, folder.as_deref())?;
     let refs: Vec<Ref> = outputs.iter().map(|output| output.reference.clone()).collect();
     let path_of = |digest: &Digest| session.store.blob_path(digest);
     let mut written = Vec::new();
     if let Some(file) = &args.archive {
-        write_archive(file, &refs, &path_of)?;
+        archive::write_file(file, &refs, &path_of)?;
         written.push(file.display().to_string());
     }
-    let folder = args.output.clone().or_else(|| args.archive.is_none().then(|| PathBuf::from("dist")));
+    if let Some(file) = &args.docker_archive {
+        let result = write_docker_archive(file, &outputs, &finished, &path_of);
+        after(&written, &file.display().to_string(), result)?;
+        written.push(file.display().to_string());
+    }
     if let Some(folder) = &folder {
         let name = folder.display().to_string();
-        let result = layout::write(folder, &refs, &path_of).map(drop);
+        let result = layout::write(folder, &refs, &path_of).map(|done| {
+            if let Some(reason) = done.not_removed {
+                session.progress.line(&format!("note: nothing was removed from {name}: {reason}"));
+            }
+        });
         after(&written, &name, result)?;
         written.push(name);
     }
     // Last, because it says what outputs there are.
     if !keeps_lock {
         after(&written, "images.lock", session.project.write_lock(&lock).map(drop))?;
+    }
+    if !args.cache.read_only {
+        offer(&session, &prepared, &finished)?;
     }
     report(&session, &finished, start);
     if global.json {
@@ -69,35 +84,62 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     print(&outputs.iter().map(|output| format!("{} {}\n", output.name, output.digest)).collect::<String>())
 }
 
-/// An image in an output: for one platform, or an index over several.
-struct Output {
-    name: String,
-    digest: Digest,
-    reference: Ref,
+/// Writes the archive that `docker load` takes, where an image is for one platform.
+fn write_docker_archive(
+    file: &Path,
+    outputs: &[Output],
+    finished: &[Finished],
+    path_of: &(dyn Fn(&Digest) -> PathBuf + Sync),
+) -> Result<(), Failure> {
+    let mut images = Vec::new();
+    for output in outputs {
+        let platforms: Vec<&Finished> =
+            finished.iter().filter(|finished| finished.name == output.name).collect();
+        let [only] = platforms.as_slice() else {
+            return Err(Failure::Platforms { image: output.name.clone() });
+        };
+        images.push(docker_archive::Named {
+            image: &only.image,
+            names: vec![output.reference.name().to_owned()],
+        });
+    }
+    let records = || finished.iter().flat_map(|finished| &finished.layers).map(|(_, made)| &made.record);
+    let tar_size =
+        |diff_id: &DiffId| records().find(|record| record.diff_id == *diff_id).map(|record| record.tar_size);
+    Ok(docker_archive::write_file(file, &images, path_of, &tar_size)?)
 }
 
-fn outputs(session: &Session, selected: &[String], finished: &[Finished]) -> Result<Vec<Output>, Failure> {
-    let mut outputs = Vec::new();
-    for name in selected {
-        let images: Vec<&Image> = finished
-            .iter()
-            .filter(|finished| finished.name == *name)
-            .map(|finished| &finished.image)
-            .collect();
-        let descriptor = match images.as_slice() {
-            [] => continue,
-            [only] => only.descriptor(),
-            several => {
-                let index = project::index(several)?;
-                session.store.insert(index.blob().bytes())?;
-                index.descriptor().clone()
-            }
-        };
-        let digest = descriptor.digest;
-        let reference = Ref::new(session.project.reference(name), descriptor)?;
-        outputs.push(Output { name: name.clone(), digest, reference });
+/// Puts what was made into the cache, if there is one.
+pub(crate) fn offer(session: &Session, prepared: &Prepared, finished: &[Finished]) -> Result<(), Failure> {
+    let layers: Vec<_> = finished.iter().flat_map(|finished| finished.layers.iter().cloned()).collect();
+    let sent = session.with_tools(|tools| session.project.workshop(tools, prepared).offer(&layers))?;
+    if sent > 0 {
+        session.progress.line(&format!("{} sent to the cache", format::bytes(sent)));
     }
-    Ok(outputs)
+    Ok(())
+}
+
+/// Fetches those layers of bases that an output lacks: an archive has all of them, a layout may have some from before.
+fn fetch_bases(
+    session: &Session,
+    finished: &[Finished],
+    archive: bool,
+    layout: Option<&Path>,
+) -> Result<(), Failure> {
+    let holds = |layer: &Descriptor| match layout {
+        Some(layout) if !archive => layout::holds(layout, layer),
+        _ => Ok(false),
+    };
+    let mut lacking = BTreeSet::new();
+    for base in finished.iter().filter_map(|finished| finished.base.as_ref()) {
+        for layer in base.layers() {
+            if !holds(&layer)? {
+                lacking.insert(layer.digest);
+            }
+        }
+    }
+    let lacks = |layer: &Descriptor| lacking.contains(&layer.digest);
+    session.with_tools(|tools| session.project.fetch_base_layers(tools, finished, &lacks))
 }
 
 /// Refuses an archive that can't be put where it is to be, before hours are spent on what is in it.
@@ -107,20 +149,6 @@ fn check_target(file: &Path) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::NoFolder { folder: folder.to_owned(), file: file.to_owned() }),
     }
-}
-
-/// Writes a draft of images.lock and throws it away, if the lock is going to change: outputs that no lock describes
-/// are worse than none.
-fn check_lock(session: &Session, lock: &ImagesLock) -> Result<(), Failure> {
-    let folder = &session.project.folder;
-    let text = lock.to_text();
-    if fs::read_to_string(folder.join("images.lock")).is_ok_and(|old| old == text) {
-        return Ok(());
-    }
-    let draft = tempfile::Builder::new().prefix(".images.lock.").tempfile_in(folder);
-    draft
-        .and_then(|mut draft| draft.write_all(text.as_bytes()))
-        .map_err(|source| Failure::NoLock { folder: folder.clone(), source })
 }
 
 /// Passes the outcome of writing `what` on; its failure says which outputs are there already.
@@ -133,77 +161,26 @@ fn after<E: Into<Failure>>(written: &[String], what: &str, outcome: Result<(), E
     })
 }
 
-/// Streams the archive into a draft beside it, which takes its name when it is whole.
-fn write_archive(file: &Path, refs: &[Ref], path_of: &dyn Fn(&Digest) -> PathBuf) -> Result<(), Failure> {
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let draft = file.with_file_name(format!(".{name}.{}", std::process::id()));
-    let write = || -> Result<(), Failure> {
-        let mut out = BufWriter::with_capacity(1 << 20, fs::File::create(&draft).map_err(Failure::File)?);
-        archive::write(&mut out, refs, path_of)?;
-        out.flush().map_err(Failure::File)?;
-        fs::rename(&draft, file).map_err(Failure::File)
-    };
-    let written = write();
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    written
-}
-
-fn report_conflicts(session: &Session, finished: &[Finished]) {
-    let mut told: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for conflict in finished.iter().flat_map(|finished| &finished.conflicts) {
-        let paths = told.entry((&conflict.winner, &conflict.loser)).or_default();
-        if !paths.contains(&conflict.path.as_str()) {
-            paths.push(&conflict.path);
-        }
-    }
-    for ((winner, loser), paths) in told {
-        let more = match paths.len() {
-            0 | 1 => String::new(),
-            count => format!(" and {} more", count - 1),
-        };
-        let first = paths.first().copied().unwrap_or_default();
-        session.progress.line(&format!("note: {first}{more}: {winner} covers {loser}"));
-    }
-}
-
 fn report(session: &Session, finished: &[Finished], start: Instant) {
     for image in finished {
-        let size: u64 = image.layers.iter().map(|(_, made)| made.record.size).sum();
+        let own: u64 = image.layers.iter().map(|(_, made)| made.record.size).sum();
+        let below = image.base.iter().flat_map(|base| base.layers());
+        let size = own + below.map(|layer| layer.size).sum::<u64>();
         let made: Vec<_> = image.layers.iter().filter(|(_, made)| made.made_in.is_some()).collect();
+        let taken = image.layers.iter().filter(|(_, made)| made.is_taken).count();
         let new: u64 = made.iter().map(|(_, made)| made.record.size).sum();
         session.progress.line(&format!(
-            "{} {}: {} in {} layers, {} made ({})",
+            "{} {}: {} in {} layers, {} made ({}){}",
             session.project.reference(&image.name),
             image.platform,
             format::bytes(size),
-            image.layers.len(),
+            image.image.layers().len(),
             made.len(),
             format::bytes(new),
+            if taken > 0 { format!(", {taken} from the cache") } else { String::new() },
         ));
     }
     session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
-}
-
-fn difference(session: &Session, lock: &ImagesLock) -> String {
-    let old = &session.project.lock;
-    if lock.debian != old.debian {
-        return "Debian packages would be pinned anew".to_owned();
-    }
-    if lock.environments != old.environments {
-        return "an environment's wheels would be pinned anew".to_owned();
-    }
-    let changed: Vec<String> = lock
-        .images
-        .iter()
-        .filter(|(key, outcome)| old.images.get(*key) != Some(outcome))
-        .map(|((name, platform), _)| format!("{name} ({platform})"))
-        .collect();
-    match changed.is_empty() {
-        true => "it has images that images.toml has not".to_owned(),
-        false => format!("another outcome for {}", changed.join(", ")),
-    }
 }
 
 fn as_json(outputs: &[Output], finished: &[Finished]) -> serde_json::Value {
@@ -225,6 +202,7 @@ fn as_json(outputs: &[Output], finished: &[Finished]) -> serde_json::Value {
                                 "diff_id": made.record.diff_id,
                                 "size": made.record.size,
                                 "made": made.made_in.is_some(),
+                                "from_cache": made.is_taken,
                                 "seconds": made.made_in.map(|took| took.as_secs_f64()),
                             })
                         })

@@ -2,10 +2,10 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::path::Path;
 
+use imgforge::Error;
 use imgforge::diff::{self, ConfigChange, Difference, LayerLine, PackageChange, Side, Which};
 use imgforge::survey;
 use imgforge::transport::{ImageSource, Transport};
-use imgforge::{Error, fetch};
 use imgforge_oci::{Image, Layer, Medium, Platform, Ref, archive, layout, read};
 use imgforge_registry::Client;
 use imgforge_store::Store;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::args::{Diff, Global};
 use super::format;
 use super::progress::Progress;
-use super::session::{Failure, print, print_json, registry, store, threads};
+use super::session::{Failure, print, print_json, registries, store, threads};
 
 /// Layers of so many bytes take so long to read that it is said.
 const LARGE: u64 = 64 << 20;
@@ -33,7 +33,7 @@ pub(crate) fn run(global: &Global, args: Diff) -> Result<(), Failure> {
     threads(global);
     let store = store(global)?;
     let _lease = store.lease()?;
-    let client = registry()?;
+    let client = registries(global, &[])?;
     let progress = Progress::new(global.quiet);
     let open = |text: &str| open(text, &args.output, args.platform.as_ref(), &client, global.offline);
     let (a, b) = (open(&args.a)?, open(&args.b)?);
@@ -194,8 +194,8 @@ fn open_layer(
     layer: &Layer,
 ) -> Result<Box<dyn Read + Send>, Error> {
     let title = format!("layer {}", layer.digest.hex().chars().take(12).collect::<String>());
-    let content = source.open_layer(store, layer, &|event| progress.blob(&title, layer.size, &event))?;
-    progress.fetch(&title, Some(layer.size), &fetch::Event::Finished);
+    let content = source.open_layer(store, layer, &|event| progress.transfer(&title, layer.size, &event))?;
+    progress.finish(&title);
     if layer.size >= LARGE {
         progress.line(&format!("reading {title} ({})", format::bytes(layer.size)));
     }

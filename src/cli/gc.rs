@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::SystemTime;
 
+use imgforge::bases;
 use imgforge_store::GcPolicy;
 use serde_json::json;
 
@@ -20,6 +21,9 @@ pub(crate) fn run(global: &Global, args: Gc) -> Result<(), Failure> {
         let digests: HashSet<_> = layers.clone().map(|layer| layer.digest).collect();
         policy.keep = digests;
         policy.keep.extend(project.lock.images.values().map(|outcome| outcome.manifest));
+        for pins in project.lock.bases.values() {
+            policy.keep.extend(bases::blobs(&store, pins));
+        }
         policy.keep_records =
             layers.map(|layer| format!("layers/{}/{}", imgforge_layer::LAYER_FORMAT, layer.key)).collect();
     }

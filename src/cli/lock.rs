@@ -1,5 +1,9 @@
-use imgforge::Error;
+use std::collections::BTreeSet;
+
 use imgforge::images_lock::ImagesLock;
+use imgforge::project::Prepared;
+use imgforge::{Error, bases};
+use imgforge_oci::Digest;
 use serde_json::json;
 
 use super::args::{Global, Lock};
@@ -13,7 +17,8 @@ pub(crate) fn run(global: &Global, args: Lock) -> Result<(), Failure> {
         true => ImagesLock { images: old.images.clone(), ..ImagesLock::default() },
         false => old.clone(),
     };
-    session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
+    let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
+    let moved = if args.upgrade { Vec::new() } else { moved(&session, &prepared) };
     let changes = changes(old, &lock);
     if args.check && lock != *old {
         return Err(Error::Locked { difference: changes.join(", ") }.into());
@@ -22,18 +27,74 @@ pub(crate) fn run(global: &Global, args: Lock) -> Result<(), Failure> {
     for change in &changes {
         session.progress.line(change);
     }
+    for Moved { base, image, pinned, now } in &moved {
+        session.progress.line(&format!(
+            "note: [base.{base}]: {image} has moved\n  images.lock: {pinned}\n  now:         {now}\n  `imgforge lock \
+             --upgrade` follows it"
+        ));
+    }
     if !written {
         session.progress.line("images.lock is up to date");
     }
     if global.json {
-        return print_json(&json!({"version": 1, "written": written, "changes": changes}));
+        let moved: Vec<_> = moved
+            .iter()
+            .map(|Moved { base, image, pinned, now }| {
+                json!({"base": base, "image": image, "pinned": pinned, "now": now})
+            })
+            .collect();
+        return print_json(&json!({"version": 1, "written": written, "changes": changes, "moved": moved}));
     }
     Ok(())
+}
+
+/// A base whose name stands for another image than it did.
+struct Moved {
+    base: String,
+    image: String,
+    pinned: Digest,
+    now: Digest,
+}
+
+/// Looks where the bases' names lead by now. Not to be able to is no failure: the pins are as good as before.
+fn moved(session: &Session, prepared: &Prepared) -> Vec<Moved> {
+    let mut moved: Vec<Moved> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for base in prepared.images.iter().filter_map(|image| image.base.as_ref()) {
+        let names_a_digest = base.reference().is_some_and(|reference| reference.digest().is_some());
+        if session.offline || names_a_digest || !seen.insert(base.base.clone()) {
+            continue;
+        }
+        match session.with_tools(|tools| bases::moved(base, tools)) {
+            Ok(Some(now)) => moved.push(Moved {
+                base: base.base.clone(),
+                image: base.transport.to_string(),
+                pinned: base.digest,
+                now,
+            }),
+            Ok(None) => {}
+            Err(error) => session.progress.line(&format!("note: [base.{}]: {error}", base.base)),
+        }
+    }
+    moved
 }
 
 /// What a reviewer wants to know: which packages come, go and change.
 fn changes(old: &ImagesLock, new: &ImagesLock) -> Vec<String> {
     let mut changes = Vec::new();
+    for (key, pins) in &new.bases {
+        let place = format!("{} ({})", key.0, key.1);
+        match old.bases.get(key) {
+            None => changes.push(format!("{place}: {} pinned at {}", pins.image, pins.digest)),
+            Some(before) if before.digest != pins.digest || before.image != pins.image => {
+                changes.push(format!("{place}: {} {} → {}", pins.image, before.digest, pins.digest));
+            }
+            Some(before) if before != pins => {
+                changes.push(format!("{place}: what is in {} pinned", pins.image))
+            }
+            Some(_) => {}
+        }
+    }
     for (key, pins) in &new.debian {
         let (base, architecture) = (&key.0, key.1.as_str());
         let before = old.debian.get(key).map(|pins| pins.packages.as_slice()).unwrap_or_default();

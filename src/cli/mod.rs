@@ -8,8 +8,10 @@ mod format;
 mod gc;
 mod inspect;
 mod lock;
+mod outcome;
 mod plan;
 mod progress;
+mod push;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -46,6 +48,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Build(args) => build::run(&global, args),
         Command::Lock(args) => lock::run(&global, args),
         Command::Plan(args) => plan::run(&global, args),
+        Command::Push(args) => push::run(&global, args),
         Command::Inspect(args) => inspect::run(&global, args),
         Command::Diff(args) => diff::run(&global, args),
         Command::Vendor(args) => vendor::run(&global, args),

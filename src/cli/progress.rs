@@ -101,6 +101,24 @@ impl Progress {
                     format::duration(took)
                 ));
             }
+            workshop::Progress::Transfer { title, size, event } => self.transfer(title, *size, event),
+            workshop::Progress::Taking(spec, record, event) => {
+                self.sending(&spec.title(), record.size, event)
+            }
+            workshop::Progress::Taken(spec, record) => {
+                let title = spec.title();
+                self.finish(&title);
+                self.line(&format!("took {title} from the cache ({})", format::bytes(record.size)));
+            }
+            workshop::Progress::CacheTrouble(error) => {
+                let mut text = format!("note: {error}");
+                let mut source = std::error::Error::source(error);
+                while let Some(cause) = source {
+                    text.push_str(&format!(": {cause}"));
+                    source = cause.source();
+                }
+                self.line(&text);
+            }
             workshop::Progress::Waiting(spec, process) => {
                 let who = process.map_or_else(String::new, |process| format!(" (process {process})"));
                 self.line(&format!("waiting for another imgforge{who} to make {}", spec.title()));
@@ -108,20 +126,69 @@ impl Progress {
         }
     }
 
-    /// Shows what happens to a blob on its way from a registry.
-    pub(crate) fn blob(&self, title: &str, size: u64, event: &imgforge_registry::Event<'_>) {
+    /// Shows what happens to a blob on its way to or from a registry.
+    pub(crate) fn transfer(&self, title: &str, size: u64, event: &imgforge_registry::Event<'_>) {
         use imgforge_registry::Event as Blob;
-        let event = match event {
-            Blob::Waiting => Event::Waiting,
-            Blob::Started { have } => Event::Started { have: *have },
-            Blob::Bytes(count) => Event::Bytes(*count),
-            Blob::Restarted { .. } => Event::Restarted,
-            Blob::Retry { wait, reason } => Event::Retry { wait: *wait, reason },
-        };
-        self.fetch(title, Some(size), &event);
+        match event {
+            Blob::Waiting => self.line(&format!("waiting for another imgforge to fetch {title}")),
+            Blob::Retry { wait, reason } => {
+                self.line(&format!("{title}: {reason}; again in {}", format::duration(*wait)));
+            }
+            Blob::Started { have } => self.begin(title, Some(size), *have),
+            Blob::Bytes(count) => self.count(title, *count),
+            Blob::Restarted { at } => self.back_to(title, *at),
+        }
     }
 
-    pub(crate) fn fetch(&self, title: &str, size: Option<u64>, event: &Event<'_>) {
+    /// Shows what happens to a blob that has a line of its own at the end.
+    pub(crate) fn sending(&self, title: &str, size: u64, event: &imgforge_registry::Event<'_>) {
+        match event {
+            // That it begins says nothing that its end does not.
+            imgforge_registry::Event::Started { .. } if self.bars.is_none() => {}
+            event => self.transfer(title, size, event),
+        }
+    }
+
+    /// A transfer is over.
+    pub(crate) fn finish(&self, title: &str) {
+        if let Some(bar) = self.bars.as_ref().and_then(|bars| lock(&bars.fetching).remove(title)) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn begin(&self, title: &str, size: Option<u64>, have: u64) {
+        let Some(bars) = &self.bars else {
+            let size = size.map_or_else(String::new, |size| format!(" ({})", format::bytes(size)));
+            self.line(&format!("fetching {title}{size}"));
+            return;
+        };
+        let line = "  {msg:30!} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
+        let bar = bars.all.add(ProgressBar::new(size.unwrap_or(0)).with_style(style(line)));
+        bar.set_message(title.to_owned());
+        bar.set_position(have);
+        lock(&bars.fetching).insert(title.to_owned(), bar);
+    }
+
+    fn count(&self, title: &str, bytes: u64) {
+        let Some(bars) = &self.bars else { return };
+        if let Some(bar) = lock(&bars.fetching).get(title) {
+            bar.inc(bytes);
+        }
+        let mut total = lock(&bars.total);
+        let total = total.get_or_insert_with(|| {
+            let style = style("transferred {bytes} {bytes_per_sec}");
+            bars.all.insert(0, ProgressBar::no_length().with_style(style))
+        });
+        total.inc(bytes);
+    }
+
+    fn back_to(&self, title: &str, position: u64) {
+        if let Some(bar) = self.bars.as_ref().and_then(|bars| lock(&bars.fetching).get(title).cloned()) {
+            bar.set_position(position);
+        }
+    }
+
+    fn fetch(&self, title: &str, size: Option<u64>, event: &Event<'_>) {
         match event {
             Event::Waiting => self.line(&format!("waiting for another imgforge to fetch {title}")),
             Event::Retry { wait, reason } => {
@@ -130,47 +197,10 @@ impl Progress {
             Event::Rejected(attempt) => {
                 self.line(&format!("fetching {title}: {}: {}", attempt.source, attempt.reason));
             }
-            Event::Started { .. } | Event::Bytes(_) | Event::Restarted | Event::Finished => {}
-        }
-        let Some(bars) = &self.bars else {
-            if matches!(event, Event::Started { .. }) {
-                let size = size.map_or_else(String::new, |size| format!(" ({})", format::bytes(size)));
-                self.line(&format!("fetching {title}{size}"));
-            }
-            return;
-        };
-        match event {
-            Event::Started { have } => {
-                let line = "  {msg:30!} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
-                let bar = bars.all.add(ProgressBar::new(size.unwrap_or(0)).with_style(style(line)));
-                bar.set_message(title.to_owned());
-                bar.set_position(*have);
-                lock(&bars.fetching).insert(title.to_owned(), bar);
-            }
-            Event::Bytes(count) => {
-                if let Some(bar) = lock(&bars.fetching).get(title) {
-                    bar.inc(*count);
-                }
-                let mut total = lock(&bars.total);
-                let total = total.get_or_insert_with(|| {
-                    bars.all.insert(
-                        0,
-                        ProgressBar::no_length().with_style(style("fetched {bytes} {bytes_per_sec}")),
-                    )
-                });
-                total.inc(*count);
-            }
-            Event::Restarted => {
-                if let Some(bar) = lock(&bars.fetching).get(title) {
-                    bar.set_position(0);
-                }
-            }
-            Event::Finished => {
-                if let Some(bar) = lock(&bars.fetching).remove(title) {
-                    bar.finish_and_clear();
-                }
-            }
-            Event::Waiting | Event::Retry { .. } | Event::Rejected(_) => {}
+            Event::Started { have } => self.begin(title, size, *have),
+            Event::Bytes(count) => self.count(title, *count),
+            Event::Restarted => self.back_to(title, 0),
+            Event::Finished => self.finish(title),
         }
     }
 }

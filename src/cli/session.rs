@@ -8,11 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs_err as fs;
 use imgforge::Error;
+use imgforge::cache::{self, Cache};
 use imgforge::debian::Host;
 use imgforge::fetch::{
     Credentials, CredentialsError, FetchError, FetchSettings, Fetcher, Mirror, MirrorError,
 };
 use imgforge::project::{Project, Tools};
+use imgforge_registry::{AuthError, Client, Keychain, Reference, Settings};
 use imgforge_store::{Lease, Store, StoreError};
 
 use super::args::Global;
@@ -105,6 +107,21 @@ pub(crate) enum Failure {
         #[source]
         source: Box<Failure>,
     },
+    /// Docker's archives have no place for an image for several platforms.
+    #[error("{image} is for several platforms, and an archive for `docker load` holds one under a name")]
+    Platforms {
+        /// The image's name.
+        image: String,
+    },
+    /// `--cache` names no repository.
+    #[error("--cache: {problem}")]
+    Cache {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file with credentials for registries.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// What was to be checked is not as it should be; the report has said why.
     #[error("{0}")]
     Check(String),
@@ -126,6 +143,9 @@ impl Failure {
                 "give one of the names, a path, or a place such as docker://HOST/NAME:TAG or oci:DIR:REF"
                     .to_owned(),
             ),
+            Self::Platforms { .. } => {
+                Some("name one of the `platforms` in [settings], or write `--archive`".to_owned())
+            }
             Self::NoFolder { folder, .. } => Some(format!("make it: `mkdir -p {}`", folder.display())),
             Self::NoLock { .. } => Some(
                 "let the folder be written to, or, where images.lock must not change, build with `--locked`"
@@ -151,6 +171,9 @@ pub(crate) struct Session {
     pub(crate) store: Store,
     pub(crate) fetcher: Fetcher,
     pub(crate) host: Host,
+    pub(crate) registries: Client,
+    /// The cache of layers; none until [`with_cache`](Self::with_cache).
+    cache: Option<Reference>,
     pub(crate) offline: bool,
     pub(crate) progress: Progress,
     /// Held until the command ends, so that the collector leaves what it uses.
@@ -177,6 +200,7 @@ impl Session {
             credentials: credentials()?,
             ..FetchSettings::default()
         })?;
+        let registries = registries(global, &settings.plain_http)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let lease = store.lease()?;
         Ok(Self {
@@ -184,10 +208,20 @@ impl Session {
             store,
             fetcher,
             host: Host { root: "/".into(), now },
+            registries,
+            cache: None,
             offline: global.offline,
             progress: Progress::new(global.quiet),
             _lease: lease,
         })
+    }
+
+    /// Uses the cache of layers that the command line or images.toml names.
+    pub(crate) fn with_cache(mut self, given: Option<&str>) -> Result<Self, Failure> {
+        let text = given.or(self.project.config.settings.cache.as_deref()).filter(|_| !self.offline);
+        let parse = |text: &str| cache::repository(text).map_err(|problem| Failure::Cache { problem });
+        self.cache = text.map(parse).transpose()?;
+        Ok(self)
     }
 
     /// Runs `work` with the tools that the library wants.
@@ -195,9 +229,22 @@ impl Session {
         &self,
         work: impl FnOnce(&Tools<'_>) -> Result<T, Error>,
     ) -> Result<T, Failure> {
+        Ok(self.tools(work)?)
+    }
+
+    /// The cache of layers.
+    pub(crate) fn cache(&self) -> Option<Reference> {
+        self.cache.clone()
+    }
+
+    /// As [`with_tools`](Self::with_tools), with the library's own error.
+    pub(crate) fn tools<T>(&self, work: impl FnOnce(&Tools<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let on_progress = |event: imgforge::workshop::Progress<'_>| self.progress.show(&event);
+        let cache = self.cache.clone().map(|reference| Cache::new(&self.registries, reference));
         let tools = Tools {
             store: &self.store,
+            registries: &self.registries,
+            cache: cache.as_ref(),
             fetcher: &self.fetcher,
             offline: self.offline,
             host: &self.host,
@@ -205,7 +252,7 @@ impl Session {
         };
         let result = work(&tools);
         self.progress.clear();
-        Ok(result?)
+        result
     }
 }
 
@@ -227,7 +274,6 @@ pub(crate) fn must_exist(path: &Path) -> Result<(), Failure> {
 
 /// Opens the store: `--store`, `IMGFORGE_STORE`, or a folder of the user's cache.
 pub(crate) fn store(global: &Global) -> Result<Store, Failure> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = global
         .store
         .clone()
@@ -239,15 +285,58 @@ pub(crate) fn store(global: &Global) -> Result<Store, Failure> {
     Ok(Store::open(folder)?)
 }
 
-/// Speaks to registries.
-pub(crate) fn registry() -> Result<imgforge_registry::Client, Failure> {
-    Ok(imgforge_registry::Client::new(imgforge_registry::Settings::default()))
-}
-
 /// Sets the number of threads. The second call in a process has no effect, and needs none.
 pub(crate) fn threads(global: &Global) {
     let threads = global.jobs.map_or(0, usize::from);
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
+/// Prepares for talking to registries: opens no connection.
+pub(crate) fn registries(global: &Global, plain_http: &[String]) -> Result<Client, Failure> {
+    let certificates =
+        global.ca_file.iter().map(fs::read).collect::<Result<_, _>>().map_err(Failure::File)?;
+    let home = variable("HOME");
+    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+    let mut certificate_dirs: Vec<PathBuf> =
+        ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from).to_vec();
+    certificate_dirs.extend(config.as_ref().map(|config| config.join("containers/certs.d")));
+    Ok(Client::new(Settings {
+        keychain: keychain(global.authfile.as_deref(), home.as_deref(), config.as_deref())?,
+        certificates,
+        certificate_dirs,
+        plain_http: [plain_http, global.plain_http.as_slice()].concat(),
+        ..Settings::default()
+    }))
+}
+
+/// Reads the files with credentials for registries. Source: containers-auth.json(5), docker's `config.json`.
+fn keychain(given: Option<&Path>, home: Option<&Path>, config: Option<&Path>) -> Result<Keychain, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // A file that somebody names is the only one, and has to be there.
+    if let Some(file) = given.map(Path::to_owned).or_else(|| variable("REGISTRY_AUTH_FILE")) {
+        let text = fs::read_to_string(&file).map_err(Failure::File)?;
+        return Ok(Keychain::new(vec![(file, text)])?.with_search_path(path));
+    }
+    let docker = variable("DOCKER_CONFIG").or_else(|| Some(home?.join(".docker")));
+    let candidates = [
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+        config.map(|folder| folder.join("containers/auth.json")),
+        docker.map(|folder| folder.join("config.json")),
+    ];
+    let mut files = Vec::new();
+    for file in candidates.into_iter().flatten() {
+        match fs::read_to_string(&file) {
+            Ok(text) => files.push((file, text)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(Failure::File(error)),
+        }
+    }
+    Ok(Keychain::new(files)?.with_search_path(path))
+}
+
+/// A variable of the environment that is a path.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Reads netrc and the variables that name credentials.

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::str::FromStr as _;
 
 use imgforge_oci::{ImageConfig, Platform};
 use imgforge_resolver::LockKind;
 
 use super::image::ImageTable;
 use super::{Base, BaseTable, Config, Debian, Environment, File, Image};
+use crate::transport::Transport;
 
 /// Why an `images.toml` can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,9 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         return Err(table("settings", "source-date-epoch is in seconds and below 8589934592"));
     }
     check_platforms(&settings.platforms)?;
+    if let Some(cache) = &settings.cache {
+        crate::cache::repository(cache).map_err(|problem| table("settings", format!("cache: {problem}")))?;
+    }
     let bases = file
         .base
         .into_iter()
@@ -114,10 +119,20 @@ fn check_platforms(platforms: &[Platform]) -> Result<(), ConfigError> {
 }
 
 fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
-    let BaseTable { debian, packages, mirror, snapshot, components, keyring, scratch } = written;
+    let BaseTable { debian, packages, mirror, snapshot, components, keyring, image, scratch } = written;
+    if let Some(image) = image {
+        if debian.is_some() || scratch || !packages.is_empty() {
+            return Err(table(name, "`image` excludes `debian`, `packages` and `scratch`"));
+        }
+        let transport = Transport::from_str(&image);
+        return transport.map(Base::Image).map_err(|error| table(name, format!("image: {error}")));
+    }
     match (debian, scratch) {
         (Some(_), true) => Err(table(name, "`debian` and `scratch` exclude each other")),
-        (None, false) => Err(table(name, "say what it is: `debian = \"SUITE\"` or `scratch = true`")),
+        (None, false) => Err(table(
+            name,
+            "say what it is: `debian = \"SUITE\"`, `image = \"docker://HOST/NAME:TAG\"` or `scratch = true`",
+        )),
         (None, true) if !packages.is_empty() => Err(table(name, "`packages` needs `debian = \"SUITE\"`")),
         (None, true) => Ok(Base::Scratch),
         (Some(suite), false) => {
@@ -471,7 +486,7 @@ mod tests {
         );
         check(
             "version = 1\n[base.b]\n",
-            "[base.b]: say what it is: `debian = \"SUITE\"` or `scratch = true`",
+            "[base.b]: say what it is: `debian = \"SUITE\"`, `image = \"docker://HOST/NAME:TAG\"` or `scratch = true`",
         );
     }
 

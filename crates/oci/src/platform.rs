@@ -74,7 +74,7 @@ impl Platform {
 
     /// Whether a config that says this can be what an index has under `claimed`. Configs often leave the variant out, of
     /// a less usual machine too, which the index tells then.
-    pub(crate) fn can_be(&self, claimed: &Self) -> bool {
+    pub fn can_be(&self, claimed: &Self) -> bool {
         self.variant.is_none() && (&self.os, &self.architecture) == (&claimed.os, &claimed.architecture)
             || self.matches(claimed)
     }

@@ -78,6 +78,25 @@ impl Repository<'_> {
         }
     }
 
+    /// Has the registry take a blob from another one of its repositories, and tells whether it did: where it did not, the
+    /// blob has to be sent.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], [`Error::Stopped`]. That reading from there is not allowed is none.
+    pub fn mount_blob(&self, digest: &Digest, from: &str) -> Result<bool, Error> {
+        let what = || format!("mount {digest} from {from} in {self}");
+        let scope = Scope::push(&self.name).and(&Scope::pull(from));
+        match self.persist(what, &|_| {}, || self.mount(digest, from, &scope))? {
+            Mount::Done => Ok(true),
+            Mount::Refused => Ok(false),
+            Mount::Started(session) => {
+                // The registry has opened an upload instead, which nobody is going to use. It forgets it by itself, too.
+                let _ = self.send(&Request::new(Method::DELETE, session.url), &scope);
+                Ok(false)
+            }
+        }
+    }
+
     /// Puts a manifest or an index, after all that it refers to. Its name is a tag, or its own digest.
     ///
     /// # Errors

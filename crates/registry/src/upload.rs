@@ -46,7 +46,7 @@ const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-leng
 /// Where an upload is continued.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
-    url: Url,
+    pub(crate) url: Url,
     /// Bytes of a chunk, at least.
     least: u64,
 }

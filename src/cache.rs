@@ -1,0 +1,235 @@
+//! Layers that another host has made: the layer index and its blobs, in a repository of a registry.
+//!
+//! An entry is a manifest whose tag is the layer's key. Its config is the layer's [`LayerRecord`], its layers are the layer
+//! and the listing of what is in it: a registry keeps all of them for as long as it keeps the tag, and any tool that
+//! copies images copies the cache.
+//!
+//! ```text
+//! docker://HOST/NAME:<key>
+//!   config     application/vnd.imgforge.layer.v1+json       digest, size, diff ID, tar size, media type, listing
+//!   layers[0]  the layer, as it is in images
+//!   layers[1]  application/vnd.imgforge.listing.v1          what is in it
+//! ```
+//!
+//! Entries are verified, not trusted: manifest, record and blobs must be what their digests say, the layer must inflate to
+//! its diff ID, and where images.lock has a record for the key it must be the same layer. An entry that fails is passed
+//! over, and the layer is made. Who may write to the repository is trusted to have made a layer from what its key names,
+//! where images.lock has no record to compare with: give write access to those who may push images.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use imgforge_oci::json::canonical;
+use imgforge_oci::{Blob, Descriptor, Digest, Kind, MediaType, kind, read};
+use imgforge_registry::{Client, FileContent, Reference, Repository, TagOrDigest, Uploaded};
+use imgforge_store::Store;
+use serde_json::json;
+
+use crate::error::Error;
+use crate::workshop::LayerRecord;
+
+/// Media type of an entry's config.
+pub const RECORD_TYPE: &str = "application/vnd.imgforge.layer.v1+json";
+/// Media type of a listing.
+pub const LISTING_TYPE: &str = "application/vnd.imgforge.listing.v1";
+
+/// Bytes of a record, at most.
+const RECORD_LIMIT: u64 = 64 << 10;
+
+/// Entries looked up, and blobs sent, at a time.
+pub(crate) const TRANSFERS: usize = 8;
+
+/// A repository with layers.
+#[derive(Debug)]
+pub struct Cache<'a> {
+    client: &'a Client,
+    reference: Reference,
+    /// Set when the registry could not be spoken to: a build does not wait for that once a layer.
+    is_lost: AtomicBool,
+}
+
+/// What the cache has for a key.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it says of the layer.
+    pub record: LayerRecord,
+}
+
+/// Reads where a cache is: `docker://HOST/NAME`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn repository(text: &str) -> Result<Reference, String> {
+    let Some(rest) = text.strip_prefix("docker://") else {
+        return Err(format!("`{text}` is no repository: write `docker://HOST/NAME`"));
+    };
+    let reference: Reference = rest.parse().map_err(|error| format!("{error}"))?;
+    match (reference.tag(), reference.digest()) {
+        (None, None) => Ok(reference),
+        _ => Err(format!("`{text}` has a tag or a digest: the tags are the layers' keys")),
+    }
+}
+
+impl<'a> Cache<'a> {
+    /// The cache in a repository.
+    pub fn new(client: &'a Client, reference: Reference) -> Self {
+        Self { client, reference, is_lost: AtomicBool::new(false) }
+    }
+
+    /// Where it is.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Whether it was given up in this run.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
+    fn repository(&self) -> Repository<'a> {
+        self.client.repository(&self.reference)
+    }
+
+    /// What there is for a key, and the listing in the store; nothing when there is nothing, or nothing that can be used.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when the registry can't be spoken to or an entry is not what it should be; as for any writing to
+    /// the store. The cache is then given up for this run if it was the registry's fault.
+    pub fn look_up(&self, store: &Store, key: &str) -> Result<Option<Entry>, Error> {
+        if self.is_lost() {
+            return Ok(None);
+        }
+        let repository = self.repository();
+        let manifest = match repository.manifest(TagOrDigest::Tag(key)) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.is_lost.store(true, Ordering::Relaxed);
+                return Err(self.failed(key, error));
+            }
+        };
+        let children = read::children(&manifest)?;
+        let [config, layer, listing] = children.as_slice() else {
+            return Err(self.wrong(key, "it does not have a record, a layer and a listing"));
+        };
+        if config.media_type.as_ref() != RECORD_TYPE || listing.media_type.as_ref() != LISTING_TYPE {
+            return Err(self.wrong(key, "its parts have other media types"));
+        }
+        let config = repository.blob(config, RECORD_LIMIT).map_err(|error| self.failed(key, error))?;
+        let record: LayerRecord = serde_json::from_slice(config.bytes())
+            .map_err(|error| self.wrong(key, &format!("its record can't be read: {error}")))?;
+        let agrees = record.digest == layer.digest
+            && record.size == layer.size
+            && record.media_type == layer.media_type.as_ref()
+            && record.listing == listing.digest;
+        if !agrees {
+            return Err(self.wrong(key, "its record is of another layer than its manifest"));
+        }
+        repository.fetch_blob(store, listing, &|_| {}).map_err(|error| self.failed(key, error))?;
+        Ok(Some(Entry { record }))
+    }
+
+    /// Puts the layer of an entry into the store, after it was verified: the digest and the diff ID.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when it can't be had or is not what the entry says.
+    pub fn fetch(
+        &self,
+        store: &Store,
+        key: &str,
+        entry: &Entry,
+        on_event: &(dyn Fn(imgforge_registry::Event<'_>) + Sync),
+    ) -> Result<(), Error> {
+        let record = &entry.record;
+        let descriptor =
+            Descriptor::new(MediaType::from(record.media_type.as_str()), record.digest, record.size);
+        self.repository()
+            .fetch_blob(store, &descriptor, on_event)
+            .map_err(|error| self.failed(key, error))?;
+        let file = store.open_blob(&record.digest)?;
+        let Kind::Layer(compression) = kind(&descriptor.media_type) else {
+            return Err(self.wrong(key, "it has a media type that is no layer's"));
+        };
+        let contents = imgforge_oci::layer::read(file, Some(compression), &mut |_, _| Ok(()))?;
+        let found = contents.layer.map(|tar| tar.diff_id).transpose()?;
+        if found != Some(record.diff_id.0) {
+            let found = found.map_or_else(|| "none".to_owned(), |found| found.to_string());
+            let problem = format!("its record says that the diff ID is {}, it is {found}", record.diff_id);
+            return Err(self.wrong(key, &problem));
+        }
+        Ok(())
+    }
+
+    /// Puts a layer of the store into the cache, unless it is there.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when the registry does not take it.
+    pub fn offer(&self, store: &Store, key: &str, record: &LayerRecord) -> Result<u64, Error> {
+        let repository = self.repository();
+        let there =
+            repository.manifest_digest(TagOrDigest::Tag(key)).map_err(|error| self.failed(key, error))?;
+        let text = serde_json::to_vec(record).map_err(|error| self.wrong(key, &error.to_string()))?;
+        let config = Blob::new(MediaType::from(RECORD_TYPE), text);
+        let layer = Descriptor::new(MediaType::from(record.media_type.as_str()), record.digest, record.size);
+        let listing_path = store.blob_path(&record.listing);
+        let listing_size = fs_err::metadata(&listing_path)?.len();
+        let listing = Descriptor::new(MediaType::from(LISTING_TYPE), record.listing, listing_size);
+        let manifest = manifest(&config, [&layer, &listing])?;
+        if there.is_some_and(|there| there.digest == manifest.descriptor().digest) {
+            return Ok(0);
+        }
+        let mut sent = 0;
+        for part in [&layer, &listing] {
+            let content = FileContent::of_store(store, &part.digest)?;
+            let uploaded = repository
+                .upload_blob(part, &content, &[], &|_| {})
+                .map_err(|error| self.failed(key, error))?;
+            sent += bytes_of(&uploaded);
+        }
+        let uploaded = repository
+            .upload_blob(config.descriptor(), &config, &[], &|_| {})
+            .map_err(|error| self.failed(key, error))?;
+        sent += bytes_of(&uploaded);
+        repository.put_manifest(&manifest, TagOrDigest::Tag(key)).map_err(|error| self.failed(key, error))?;
+        Ok(sent)
+    }
+
+    /// The error for an entry that images.lock contradicts.
+    pub(crate) fn disagrees(&self, key: &str, locked: Digest, cached: Digest) -> Error {
+        self.wrong(key, &format!("images.lock has {locked} for it, the cache {cached}"))
+    }
+
+    fn failed(&self, key: &str, source: imgforge_registry::Error) -> Error {
+        Error::Cache { cache: self.reference.to_string(), key: key.to_owned(), source: Box::new(source) }
+    }
+
+    fn wrong(&self, key: &str, problem: &str) -> Error {
+        let source = std::io::Error::other(problem.to_owned());
+        Error::Cache { cache: self.reference.to_string(), key: key.to_owned(), source: Box::new(source) }
+    }
+}
+
+/// An artifact's manifest. Source: OCI image specification, "Guidelines for Artifact Usage".
+fn manifest(config: &Blob, layers: [&Descriptor; 2]) -> Result<Blob, Error> {
+    let descriptor = |descriptor: &Descriptor| {
+        json!({
+            "mediaType": descriptor.media_type.as_ref(),
+            "digest": descriptor.digest,
+            "size": descriptor.size,
+        })
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::ImageManifest.as_ref(),
+        "artifactType": RECORD_TYPE,
+        "config": descriptor(config.descriptor()),
+        "layers": layers.map(descriptor),
+    });
+    Ok(Blob::new(MediaType::ImageManifest, canonical(&manifest)?))
+}
+
+fn bytes_of(uploaded: &Uploaded) -> u64 {
+    match uploaded {
+        Uploaded::Sent { bytes } => *bytes,
+        Uploaded::Skipped | Uploaded::Mounted { .. } => 0,
+    }
+}

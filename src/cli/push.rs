@@ -1,0 +1,223 @@
+use std::time::Instant;
+
+use imgforge::images_lock::ImagesLock;
+use imgforge::project::{Finished, Planned, Prepared};
+use imgforge::push::{self, Asked, Count, Moved, Outgoing, Step};
+use imgforge::unit::LayerSpec;
+use imgforge::{Error, bases};
+use imgforge_oci::{Descriptor, Digest, Image};
+use serde_json::json;
+
+use super::args::{Global, Push};
+use super::build::offer;
+use super::format;
+use super::outcome::{Output, check_lock, difference, outputs, report_conflicts};
+use super::session::{Failure, Session, print, print_json};
+
+pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
+    let start = Instant::now();
+    let session = Session::open(global, &args.images.file())?;
+    let session = session.with_cache(args.cache.repository.as_deref())?;
+    if global.offline {
+        return Err(Failure::Check("--offline leaves no way to a registry".to_owned()));
+    }
+    let selected = session.project.select(&args.images.patterns())?;
+    let named: Vec<(String, String)> =
+        selected.iter().map(|name| (name.clone(), session.project.tag(name).to_owned())).collect();
+    let destinations = push::destinations(&args.dest, &named).map_err(Error::from)?;
+
+    let mut lock = session.project.lock.clone();
+    let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
+    if args.locked && !lock.has_same_pins(&session.project.lock) {
+        return Err(Error::Locked { difference: difference(&session, &lock) }.into());
+    }
+    let planned = prepared.plan(&session.project.config)?;
+    let mut source =
+        Source { session: &session, prepared: &prepared, planned: &planned, selected: &selected };
+    let images = match source.recorded(&lock)? {
+        Some(images) => images,
+        None if args.dry_run => return Err(Failure::Check(
+            "images.lock does not say what would come out: run `imgforge build` first, and push what it made"
+                .to_owned(),
+        )),
+        None => source.make(&mut lock, &args)?,
+    };
+    let outputs = outputs(&session, &selected, &images)?;
+    for (_, image) in &images {
+        session.store.insert(image.manifest().bytes())?;
+        session.store.insert(image.config().bytes())?;
+    }
+
+    let mut sent = Vec::new();
+    for (output, to) in outputs.iter().zip(destinations) {
+        let outgoing = Outgoing {
+            neighbours: source.neighbours(&output.name, to.host(), to.repository())?,
+            documents: output.documents.clone(),
+            to,
+        };
+        let moved = match args.dry_run {
+            true => dry(push::ask(&session.registries, &outgoing)?),
+            false => source.send(&outgoing, &mut lock)?,
+        };
+        session.progress.clear();
+        session.progress.line(&format!("{}: {}", outgoing.to, text(&moved, args.dry_run)));
+        sent.push((output, outgoing, moved));
+    }
+    session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
+    if global.json {
+        return print_json(&as_json(&sent, args.dry_run));
+    }
+    let line = |(output, outgoing, _): &(&Output, Outgoing, Moved)| {
+        format!("{} {}@{}\n", output.name, outgoing.to, output.digest)
+    };
+    print(&sent.iter().map(line).collect::<String>())
+}
+
+/// Where the bytes of images come from.
+struct Source<'a> {
+    session: &'a Session,
+    prepared: &'a Prepared,
+    planned: &'a Planned,
+    selected: &'a [String],
+}
+
+impl Source<'_> {
+    /// The images as images.lock records them, if it does so for all: then none of their layers has to be here.
+    fn recorded(&self, lock: &ImagesLock) -> Result<Option<Vec<(String, Image)>>, Failure> {
+        let mut images = Vec::new();
+        for (image, layers) in self.prepared.images.iter().zip(&self.planned.images) {
+            if !self.selected.contains(&image.name) {
+                continue;
+            }
+            let specs: Vec<&LayerSpec> =
+                layers.iter().filter_map(|&layer| self.planned.specs.get(layer)).collect();
+            match self.session.project.recorded(image, &specs, lock)? {
+                Some(described) => images.push((image.name.clone(), described)),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(images))
+    }
+
+    /// Makes the images, and writes down what came out.
+    fn make(&mut self, lock: &mut ImagesLock, args: &Push) -> Result<Vec<(String, Image)>, Failure> {
+        let finished = self.finish(lock)?;
+        report_conflicts(self.session, &finished);
+        if args.locked && *lock != self.session.project.lock {
+            return Err(Error::Locked { difference: difference(self.session, lock) }.into());
+        }
+        check_lock(self.session, lock)?;
+        self.session.project.write_lock(lock)?;
+        if !args.cache.read_only {
+            offer(self.session, self.prepared, &finished)?;
+        }
+        Ok(finished.into_iter().map(|finished| (finished.name, finished.image)).collect())
+    }
+
+    fn finish(&self, lock: &mut ImagesLock) -> Result<Vec<Finished>, Failure> {
+        let Self { session, prepared, selected, .. } = self;
+        session.with_tools(|tools| session.project.make_prepared(tools, prepared, lock, selected))
+    }
+
+    /// Repositories of the same host that may have what the image consists of: the base's, the cache's, and those that
+    /// images went to before.
+    fn neighbours(&self, image: &str, host: &str, own: &str) -> Result<Vec<String>, Failure> {
+        let images = self.prepared.images.iter().filter(|prepared| prepared.name == image);
+        let bases = images.filter_map(|prepared| prepared.base.as_ref()?.reference());
+        let mut all: Vec<String> = bases
+            .chain(self.session.cache())
+            .filter(|reference| reference.host() == host)
+            .map(|reference| reference.repository().to_owned())
+            .collect();
+        all.extend(push::neighbours(&self.session.store, host)?);
+        let mut seen = std::collections::BTreeSet::from([own.to_owned()]);
+        all.retain(|repository| seen.insert(repository.clone()));
+        Ok(all)
+    }
+
+    fn send(&self, outgoing: &Outgoing, lock: &mut ImagesLock) -> Result<Moved, Failure> {
+        let session = self.session;
+        let on_step = |Step::Transfer { blob, event }: Step<'_>| {
+            let title = format!("sending {}", blob.digest);
+            session.progress.sending(&title, blob.size, &event);
+        };
+        let lock = std::cell::RefCell::new(lock);
+        let provide = |lacking: &[Descriptor]| self.provide(lacking, &mut lock.borrow_mut());
+        let moved = push::push(&session.registries, &session.store, outgoing, &provide, &on_step)?;
+        push::remember(&session.store, &outgoing.to)?;
+        Ok(moved)
+    }
+
+    /// Sees to it that blobs are in the store: layers of bases are fetched, our own are made.
+    fn provide(&self, lacking: &[Descriptor], lock: &mut ImagesLock) -> Result<(), Error> {
+        let missing = |digest: &Digest| -> Result<bool, Error> {
+            Ok(lacking.iter().any(|blob| blob.digest == *digest) && !self.session.store.contains(digest)?)
+        };
+        let any_missing = || -> Result<bool, Error> {
+            lacking.iter().try_fold(false, |any, blob| Ok(any || missing(&blob.digest)?))
+        };
+        if !any_missing()? {
+            return Ok(());
+        }
+        let session = self.session;
+        session.tools(|tools| {
+            for base in self.prepared.images.iter().filter_map(|image| image.base.as_ref()) {
+                let wanted = |layer: &Descriptor| lacking.iter().any(|blob| blob.digest == layer.digest);
+                bases::fetch_layers(base, tools, &wanted)?;
+            }
+            let mut specs = Vec::new();
+            for spec in &self.planned.specs {
+                if let Some(before) = lock.layer(&spec.key)
+                    && missing(&before.digest)?
+                {
+                    specs.push(spec.clone());
+                }
+            }
+            let workshop = session.project.workshop(tools, self.prepared);
+            workshop.make(&specs)?;
+            // What settles disputes is made of all the others.
+            if any_missing()? {
+                session.project.make_prepared(tools, self.prepared, lock, self.selected)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What would be moved.
+fn dry(asked: Asked) -> Moved {
+    let Asked { mut moved, lacking, .. } = asked;
+    moved.sent = Count { blobs: lacking.len(), bytes: lacking.iter().map(|blob| blob.size).sum() };
+    moved
+}
+
+fn text(moved: &Moved, dry_run: bool) -> String {
+    let part = |Count { blobs, bytes }: Count| format!("{blobs} blobs ({})", format::bytes(bytes));
+    match dry_run {
+        true => format!("{} to send or to mount, {} there", part(moved.sent), part(moved.skipped)),
+        false => format!(
+            "{} sent, {} mounted, {} there",
+            part(moved.sent),
+            part(moved.mounted),
+            part(moved.skipped)
+        ),
+    }
+}
+
+fn as_json(sent: &[(&Output, Outgoing, Moved)], dry_run: bool) -> serde_json::Value {
+    let count = |Count { blobs, bytes }: Count| json!({"blobs": blobs, "bytes": bytes});
+    let images: Vec<_> = sent
+        .iter()
+        .map(|(output, outgoing, moved)| {
+            json!({
+                "name": output.name,
+                "reference": outgoing.to.to_string(),
+                "digest": output.digest,
+                "sent": count(moved.sent),
+                "mounted": count(moved.mounted),
+                "skipped": count(moved.skipped),
+            })
+        })
+        .collect();
+    json!({"version": 1, "dry_run": dry_run, "images": images})
+}

@@ -1,0 +1,283 @@
+#!/bin/bash
+# Images to and from registries: Debian's docker-registry on loopback, plain, with TLS, and with TLS and passwords.
+#
+#   tests/e2e/registry.sh IMGFORGE
+#
+# Asks skopeo, podman and docker for what was pushed, counts what went over the line by the registry's own log, and lets a
+# second host build from a cache of layers. Needs root for docker's daemon, and works below a temporary folder.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+imgforge=$(realpath "${1:?usage: registry.sh IMGFORGE}")
+root=$PWD
+
+die() { echo "registry.sh: $*" >&2; exit 1; }
+step() { echo "registry: $*" >&2; }
+
+[ "$(id -u)" = 0 ] || die "run as root: docker's daemon takes it"
+for program in docker-registry skopeo podman runc dockerd docker openssl htpasswd curl python3; do
+    command -v "$program" >/dev/null ||
+        die "no $program; run: apt-get install docker-registry skopeo podman runc docker.io openssl apache2-utils curl python3"
+done
+
+scratch=$(mktemp -d)
+chmod 755 "$scratch"
+servers=()
+cleanup() {
+    for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; done
+    awk -v scratch="$scratch/" 'index($2, scratch) == 1 {print $2}' /proc/mounts | sort -r |
+        xargs --no-run-if-empty --max-args=1 umount --lazy
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+# ---- what stands around
+
+cat > "$scratch/containers.conf" <<END
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+END
+cat > "$scratch/storage.conf" <<END
+[storage]
+driver = "overlay"
+graphroot = "$scratch/containers/storage"
+runroot = "$scratch/containers/run"
+END
+export CONTAINERS_CONF=$scratch/containers.conf CONTAINERS_STORAGE_CONF=$scratch/storage.conf
+export DOCKER_HOST=unix://$scratch/docker.sock DOCKER_CONFIG=$scratch/docker-config
+# Nobody's own credentials.
+export HOME=$scratch/home XDG_CONFIG_HOME=$scratch/home/.config XDG_RUNTIME_DIR=$scratch/home/run
+unset REGISTRY_AUTH_FILE XDG_CACHE_HOME IMGFORGE_STORE
+mkdir -p "$XDG_RUNTIME_DIR" "$DOCKER_CONFIG"
+echo "{}" > "$DOCKER_CONFIG/config.json"
+
+# An authority, and a server that it vouches for.
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \
+    -keyout "$scratch/ca.key" -out "$scratch/ca.crt" 2>/dev/null
+openssl req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout "$scratch/tls.key" -out "$scratch/tls.csr" 2>/dev/null
+openssl x509 -req -days 2 -in "$scratch/tls.csr" -CA "$scratch/ca.crt" -CAkey "$scratch/ca.key" -CAcreateserial \
+    -extfile <(printf 'subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n') -out "$scratch/tls.crt" 2>/dev/null
+password=correct-horse-$RANDOM
+htpasswd -Bbn alice "$password" > "$scratch/htpasswd" 2>/dev/null
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# serve NAME PORT [FURTHER YAML]
+serve() {
+    printf '%s\n' "version: 0.1" "log: {level: error, accesslog: {disabled: false}}" \
+        "storage: {filesystem: {rootdirectory: $scratch/$1}, delete: {enabled: true}}" \
+        "http:" "  addr: 127.0.0.1:$2" "${@:3}" > "$scratch/$1.yml"
+    docker-registry serve "$scratch/$1.yml" > "$scratch/$1.log" 2>&1 &
+    servers+=($!)
+    for _ in $(seq 100); do
+        curl --silent --insecure --output /dev/null "http://127.0.0.1:$2/" && return
+        sleep 0.1
+    done
+    die "docker-registry does not come up: $(cat "$scratch/$1.log")"
+}
+plain=$(free_port); serve plain "$plain"
+tls=$(free_port)
+serve tls "$tls" "  tls: {certificate: $scratch/tls.crt, key: $scratch/tls.key}"
+closed=$(free_port)
+serve closed "$closed" "  tls: {certificate: $scratch/tls.crt, key: $scratch/tls.key}" \
+    "auth: {htpasswd: {realm: test, path: $scratch/htpasswd}}"
+
+# The repository's own images, with layers that docker 20 can read.
+project=$scratch/project
+mkdir "$project"
+cp -r "$root/app" "$root/vendor" "$root/images.toml" "$root/images.lock" "$project"
+sed -i 's/^platforms = .*/&\ncompression = "gzip"/' "$project/images.toml"
+store=$scratch/store
+run() { (cd "$project" && "$imgforge" --store "$store" "$@"); }
+
+# value JSON EXPRESSION: a value of a result.
+value() { python3 -c 'import json, sys; r = json.loads(sys.argv[1]); print(eval(sys.argv[2]))' "$1" "$2"; }
+equal() { [ "$1" = "$2" ] || die "$3: \`$1\`, expected \`$2\`"; }
+sent='sum(i["sent"]["bytes"] for i in r["images"])'
+digest_of() { value "$1" "next(i[\"digest\"] for i in r[\"images\"] if i[\"name\"] == \"$2\")"; }
+
+# ---- to a registry and back
+
+step "pushing"
+run build --offline --quiet >/dev/null
+first=$(run push "docker://127.0.0.1:$plain/team/{image}" runtime --json --quiet)
+second=$(run push "docker://127.0.0.1:$plain/team/{image}" --json --quiet)
+third=$(run push "docker://127.0.0.1:$plain/team/{image}" --json --quiet)
+runtime=$(digest_of "$second" runtime) devel=$(digest_of "$second" devel)
+equal "$(value "$third" "$sent")" 0 "bytes of a second push"
+equal "$(value "$second" 'sum(i["sent"]["bytes"] for i in r["images"] if i["name"] == "runtime")')" 0 "bytes of runtime again"
+
+# What devel has and runtime has not, by their manifests: registries keep blobs by repository, so the rest is mounted.
+manifest() { skopeo inspect --raw "oci:$project/dist:$1:latest"; }
+new=$(python3 - "$(manifest runtime)" "$(manifest devel)" <<'END'
+import json, sys
+runtime, devel = (json.loads(text) for text in sys.argv[1:])
+parts = lambda m: {p["digest"]: p["size"] for p in [m["config"], *m["layers"]]}
+print(sum(size for digest, size in parts(devel).items() if digest not in parts(runtime)))
+END
+)
+equal "$(value "$second" "$sent")" "$new" "bytes of devel after runtime"
+mounted=$(run push "docker://127.0.0.1:$plain/other/{image}" --json --quiet)
+equal "$(value "$mounted" "$sent")" 0 "bytes for another repository"
+
+step "pulling with skopeo, podman and docker"
+skopeo inspect --tls-verify=false "docker://127.0.0.1:$plain/team/runtime:latest" > "$scratch/inspect.json"
+equal "$(value "$(cat "$scratch/inspect.json")" 'r["Digest"]')" "$runtime" "skopeo's digest"
+skopeo copy --quiet --preserve-digests --src-tls-verify=false "docker://127.0.0.1:$plain/other/devel:latest" "oci:$scratch/back:devel"
+equal "sha256:$(skopeo inspect --raw "oci:$scratch/back:devel" | sha256sum | cut -d' ' -f1)" "$devel" "what skopeo copied"
+"$imgforge" verify --layout "$scratch/back" >/dev/null 2>&1 || die "what skopeo copied is not valid"
+podman pull --quiet --tls-verify=false "127.0.0.1:$plain/team/runtime:latest" >/dev/null
+equal "$(podman image inspect --format '{{.Digest}}' "127.0.0.1:$plain/team/runtime:latest")" "$runtime" "podman's digest"
+dockerd --data-root "$scratch/docker-data" --exec-root "$scratch/docker-exec" --pidfile "$scratch/docker.pid" \
+    --host "$DOCKER_HOST" --iptables=false --bridge=none > "$scratch/dockerd.log" 2>&1 &
+servers+=($!)
+for _ in $(seq 100); do docker info >/dev/null 2>&1 && break; sleep 0.2; done
+docker pull --quiet "127.0.0.1:$plain/team/runtime:latest" >/dev/null || die "docker can't pull: $(tail -3 "$scratch/dockerd.log")"
+equal "$(docker image inspect --format '{{index .RepoDigests 0}}' "127.0.0.1:$plain/team/runtime:latest")" \
+    "127.0.0.1:$plain/team/runtime@$runtime" "docker's digest"
+
+step "an archive for docker load"
+run build --offline --quiet runtime --docker-archive "$scratch/runtime.tar" >/dev/null
+docker load --quiet --input "$scratch/runtime.tar" | grep -q "runtime:latest" || die "docker load did not take the archive"
+docker run --rm --network none --entrypoint python runtime:latest -c 'import numpy' || die "what docker loaded does not run"
+
+step "TLS and passwords"
+refused() {
+    local text; text=$("${@:2}" 2>&1) && die "this should fail: ${*:2}"
+    grep -q -- "$1" <<<"$text" || die "expected an error about \`$1\`: $text"
+    ! grep -q -- "$password" <<<"$text" || die "a password is in an error"
+}
+refused certificate run push "docker://127.0.0.1:$tls/a" runtime
+run push "docker://127.0.0.1:$tls/a" runtime --ca-file "$scratch/ca.crt" --quiet >/dev/null
+refused "there are none for it" run push "docker://127.0.0.1:$closed/a" runtime --ca-file "$scratch/ca.crt"
+printf '{"auths": {"127.0.0.1:%s": {"auth": "%s"}}}' "$closed" "$(printf 'alice:%s' "$password" | base64 -w0)" > "$scratch/auth.json"
+in=$(run push "docker://127.0.0.1:$closed/a" runtime --ca-file "$scratch/ca.crt" --authfile "$scratch/auth.json" 2>&1)
+! grep -q -- "$password" <<<"$in" || die "a password is in the output"
+mkdir -p "$XDG_CONFIG_HOME/containers"
+cp "$scratch/auth.json" "$XDG_CONFIG_HOME/containers/auth.json"
+mkdir -p "$XDG_CONFIG_HOME/containers/certs.d/127.0.0.1:$closed"
+cp "$scratch/ca.crt" "$XDG_CONFIG_HOME/containers/certs.d/127.0.0.1:$closed/ca.crt"
+run push "docker://127.0.0.1:$closed/b" runtime --quiet >/dev/null || die "podman's own files are not used"
+equal "$(skopeo inspect --tls-verify=false --authfile "$scratch/auth.json" "docker://127.0.0.1:$closed/b:latest" | python3 -c 'import json, sys; print(json.load(sys.stdin)["Digest"])')" \
+    "$runtime" "the digest behind a password"
+
+# ---- bases
+
+step "a base in a registry"
+above=$scratch/above
+mkdir -p "$above/files"
+cp "$root/app/uv.lock" "$root/app/pyproject.toml" "$above"
+echo 'print("above")' > "$above/files/above.py"
+cat > "$above/images.toml" <<END
+version = 1
+[settings]
+platforms = ["linux/amd64"]
+vendor = "../project/vendor"
+[base.below]
+image = "docker://127.0.0.1:$plain/team/runtime:latest"
+[env.dev]
+lock = "uv.lock"
+prefix = "/opt/dev"
+groups = ["dev"]
+[image.above]
+base = "below"
+envs = ["dev"]
+files = [{ src = "files", dest = "/bin" }]
+users = [{ name = "above", uid = 1234 }]
+user = "above"
+entrypoint = ["python", "/bin/above.py"]
+END
+over() { (cd "$above" && "$imgforge" --store "$1" "${@:2}"); }
+over "$scratch/over" build --quiet > "$scratch/built"
+skopeo copy --quiet "oci:$above/dist:above:latest" "containers-storage:localhost/above:latest"
+equal "$(podman run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 localhost/above:latest)" above "what runs on the base"
+equal "$(podman run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --entrypoint python localhost/above:latest -c 'import pytest, os, pwd; print(pwd.getpwuid(os.getuid()).pw_name)')" above "its environment and user"
+"$imgforge" verify --layout "$above/dist" >/dev/null 2>&1 || die "the image on a base is not valid"
+
+# A bare host, the registry of the base: no byte of the base's layers moves, in either direction.
+over "$scratch/bare" push "docker://127.0.0.1:$plain/above" --locked --json --quiet > "$scratch/pushed.json"
+for layer in $(manifest runtime | python3 -c 'import json, sys; print(*(l["digest"] for l in json.load(sys.stdin)["layers"]))'); do
+    ! [ -e "$scratch/bare/blobs/sha256/${layer#sha256:}" ] || die "a base's layer was fetched for a push"
+done
+equal "$(value "$(cat "$scratch/pushed.json")" 'r["images"][0]["digest"]')" "$(cut -d' ' -f2 "$scratch/built")" "the digest of a bare host"
+other=$(over "$scratch/bare" push "docker://127.0.0.1:$tls/above" --locked --ca-file "$scratch/ca.crt" --json --quiet)
+equal "$(value "$other" 'r["images"][0]["digest"]')" "$(cut -d' ' -f2 "$scratch/built")" "the digest in another registry"
+
+step "a tag that moves"
+skopeo copy --quiet --dest-tls-verify=false "oci:$project/dist:devel:latest" "docker://127.0.0.1:$plain/team/runtime:latest"
+over "$scratch/over" lock 2>&1 | grep -q "has moved" || die "lock does not tell of a tag that has moved"
+over "$scratch/fresh" build --locked --quiet > "$scratch/again"
+cmp "$scratch/built" "$scratch/again" || die "a build followed a tag that has moved"
+over "$scratch/over" lock --upgrade --quiet
+grep -q "$devel" "$above/images.lock" || die "lock --upgrade does not follow the tag"
+
+step "bases in layouts and archives"
+for place in "oci:../project/dist:runtime:latest" "oci-archive:../runtime-oci.tar:runtime:latest" "docker-archive:../runtime.tar:runtime:latest"; do
+    (cd "$project" && "$imgforge" --store "$store" build --offline --quiet runtime --archive "$scratch/runtime-oci.tar" >/dev/null)
+    sed -i "s|^image = .*|image = \"$place\"|" "$above/images.toml"
+    rm -rf "$above/dist" "$above/images.lock"
+    over "$scratch/place" build --offline --quiet >/dev/null || die "no build on $place"
+    "$imgforge" verify --layout "$above/dist" >/dev/null 2>&1 || die "the image on $place is not valid"
+done
+
+# ---- a cache of layers
+
+step "two hosts with one cache"
+cache=docker://127.0.0.1:$plain/cache
+host() { (cd "$project" && "$imgforge" --store "$scratch/host-$1" build --cache "$cache" --output "$scratch/dist-$1" --json "${@:2}"); }
+made='sum(l["made"] for i in r["images"] for p in i["platforms"] for l in p["layers"])'
+one=$(host one --quiet)
+[ "$(value "$one" "$made")" -gt 20 ] || die "the first host made too little"
+mv "$project/vendor" "$scratch/vendor"
+two=$(host two --locked 2> "$scratch/two.log") || die "the second host: $(cat "$scratch/two.log")"
+equal "$(value "$two" "$made")" 0 "layers made by the second host"
+equal "$(value "$two" '[i["digest"] for i in r["images"]]')" "$(value "$one" '[i["digest"] for i in r["images"]]')" "the second host's digests"
+! grep "^fetching" "$scratch/two.log" || die "the second host fetched artifacts"
+mv "$scratch/vendor" "$project/vendor"
+
+step "a cache that lies"
+# An entry whose record has another diff ID, and a blob with other bytes.
+tampered=$(python3 - "http://127.0.0.1:$plain/v2/cache" "$scratch/plain" <<'END'
+import hashlib, json, pathlib, sys, urllib.request
+base, storage = sys.argv[1:]
+def call(method, url, data=None, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    return urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method))
+kind = "application/vnd.oci.image.manifest.v1+json"
+tags = sorted(json.load(call("GET", f"{base}/tags/list"))["tags"])
+tag = tags[0]
+manifest = json.load(call("GET", f"{base}/manifests/{tag}", Accept=kind))
+record = json.load(call("GET", f"{base}/blobs/{manifest['config']['digest']}"))
+record["diff_id"] = "sha256:" + "0" * 64
+text = json.dumps(record).encode()
+digest = "sha256:" + hashlib.sha256(text).hexdigest()
+place = call("POST", f"{base}/blobs/uploads/", b"").headers["Location"]
+call("PUT", f"{place}&digest={digest}", text, Content_Type="application/octet-stream")
+manifest["config"].update(digest=digest, size=len(text))
+call("PUT", f"{base}/manifests/{tag}", json.dumps(manifest).encode(), Content_Type=kind)
+largest = None
+for tag in tags[1:]:
+    layer = json.load(call("GET", f"{base}/manifests/{tag}", Accept=kind))["layers"][0]
+    if largest is None or layer["size"] > largest["size"]:
+        largest = layer
+name = largest["digest"].removeprefix("sha256:")
+data = pathlib.Path(storage, "docker/registry/v2/blobs/sha256", name[:2], name, "data")
+content = bytearray(data.read_bytes())
+content[len(content) // 2] ^= 1
+data.write_bytes(content)
+print(2)
+END
+)
+rm "$project/images.lock.kept" 2>/dev/null || true
+cp "$project/images.lock" "$scratch/images.lock"
+sed -i '/^\[\[image\]\]/,$d' "$project/images.lock"
+three=$(host three --cache-read-only 2> "$scratch/three.log") || die "a lying cache: $(cat "$scratch/three.log")"
+equal "$(value "$three" 'len({l["key"] for i in r["images"] for p in i["platforms"] for l in p["layers"] if l["made"]})')" "$tampered" "layers made in spite of a lying cache"
+equal "$(value "$three" '[i["digest"] for i in r["images"]]')" "$(value "$one" '[i["digest"] for i in r["images"]]')" "digests in spite of a lying cache"
+cmp "$project/images.lock" "$scratch/images.lock" || die "images.lock differs in spite of equal digests"
+
+step "done"
