@@ -18,7 +18,7 @@ fn killed_at_random_points_and_run_again() {
     let start = Instant::now();
     let whole_store = project.beside("whole");
     let expected = digests(&success(&mut project.building(&["--store", whole_store.to_str().unwrap()])));
-    let whole = start.elapsed();
+    let mut whole = start.elapsed();
     let lock = fs::read_to_string(project.path("images.lock")).unwrap();
 
     let (mut killed, mut round) = (0, 0);
@@ -44,8 +44,11 @@ fn killed_at_random_points_and_run_again() {
                 .spawn()
                 .unwrap();
             std::thread::sleep(delay);
-            // One that has finished before can't be killed, and is not counted.
-            killed += u32::from(build.try_wait().unwrap().is_none());
+            // One that has finished before can't be killed, and is not counted. The machine has got faster.
+            match build.try_wait().unwrap() {
+                None => killed += 1,
+                Some(_) => whole = whole.min(delay),
+            }
             build.kill().unwrap();
             build.wait().unwrap();
         }
@@ -56,7 +59,7 @@ fn killed_at_random_points_and_run_again() {
         success(&mut project.imgforge(["verify", "--store-blobs", "--store", store]));
         fs::remove_dir_all(store).unwrap();
     }
-    println!("{killed} builds killed in {round} stores, each within {whole:?} of its start");
+    println!("{killed} builds killed in {round} stores, the last within {whole:?} of its start");
 }
 
 /// 0 to 1. The standard library seeds its hasher anew for each.
