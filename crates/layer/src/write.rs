@@ -282,20 +282,24 @@ impl Writer<'_> {
                 self.anew(plain)?;
             }
         } else {
-            let mut inflater = StreamInflater::new(zip.len);
+            let mut inflater = StreamInflater::new(zip.len, PIECE);
+            let error = |error| match error {
+                Streaming::Inflate(source) => inflate_error(source),
+                Streaming::Write(error) => error,
+            };
             pieces(zip.path, zip.source, zip.offset, zip.compressed_len, |piece, _| {
-                inflater
-                    .push(&piece, PIECE, &mut |plain: Vec<u8>| {
-                        crc.update(&plain);
-                        if copy { self.plain.send(plain) } else { self.anew(plain) }.map_err(Streaming::Write)
-                    })
-                    .map_err(|error| match error {
-                        Streaming::Inflate(source) => inflate_error(source),
-                        Streaming::Write(error) => error,
-                    })?;
+                let mut emit = |plain: Vec<u8>| {
+                    crc.update(&plain);
+                    if copy { self.plain.send(plain) } else { self.anew(plain) }.map_err(Streaming::Write)
+                };
+                inflater.push(&piece, &mut emit).map_err(error)?;
                 if copy { self.blob.send(piece) } else { Ok(()) }
             })?;
-            inflater.finish().map_err(inflate_error)?;
+            let mut emit = |plain: Vec<u8>| {
+                crc.update(&plain);
+                if copy { self.plain.send(plain) } else { self.anew(plain) }.map_err(Streaming::Write)
+            };
+            inflater.finish(&mut emit).map_err(error)?;
         }
         let actual = crc.finalize();
         check_crc(zip.path, zip.source, expected, actual)?;

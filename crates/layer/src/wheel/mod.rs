@@ -587,6 +587,7 @@ fn pieces(source: &Source, entry: &zip::Entry, each: &mut dyn FnMut(&[u8]) -> bo
         }
     }
     let inflate_error = |source| Problem::Inflate { name: entry.name.clone(), source };
+    let enough = |goes_on: bool| if goes_on { Ok(()) } else { Err(Stop::Enough) };
     let mut crc = crc32fast::Hasher::new();
     let mut take = |piece: &[u8]| {
         crc.update(piece);
@@ -597,8 +598,6 @@ fn pieces(source: &Source, entry: &zip::Entry, each: &mut dyn FnMut(&[u8]) -> bo
             .read(entry.data_offset + at, len)
             .map_err(|source| Problem::Read { name: entry.name.clone(), source })
     };
-    let mut stream = StreamInflater::new(entry.size);
-    let mut at = 0;
     if entry.method == zip::Method::Deflated && entry.size <= WHOLE_MAX && entry.compressed_size <= WHOLE_MAX
     {
         let mut inflater = WholeInflater::new().ok_or_else(|| inflate_error(InflateError::Damaged))?;
@@ -607,14 +606,15 @@ fn pieces(source: &Source, entry: &zip::Entry, each: &mut dyn FnMut(&[u8]) -> bo
             return Ok(());
         }
     } else {
+        let mut stream = StreamInflater::new(entry.size, PIECE);
+        let mut at = 0;
         while at < entry.compressed_size {
             let piece = read(at, (entry.compressed_size - at).min(PIECE as u64) as usize)?;
             at += piece.len() as u64;
             let pushed = match entry.method {
                 zip::Method::Stored if take(&piece) => Ok(()),
                 zip::Method::Stored => Err(Stop::Enough),
-                zip::Method::Deflated => stream
-                    .push(&piece, PIECE, &mut |piece| if take(&piece) { Ok(()) } else { Err(Stop::Enough) }),
+                zip::Method::Deflated => stream.push(&piece, &mut |piece: Vec<u8>| enough(take(&piece))),
             };
             match pushed {
                 Ok(()) => {}
@@ -623,7 +623,11 @@ fn pieces(source: &Source, entry: &zip::Entry, each: &mut dyn FnMut(&[u8]) -> bo
             }
         }
         if entry.method == zip::Method::Deflated {
-            stream.finish().map_err(inflate_error)?;
+            match stream.finish(&mut |piece: Vec<u8>| enough(take(&piece))) {
+                Ok(()) => {}
+                Err(Stop::Enough) => return Ok(()),
+                Err(Stop::Inflate(error)) => return Err(inflate_error(error)),
+            }
         }
     }
     let actual = crc.finalize();
