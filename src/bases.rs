@@ -14,13 +14,13 @@ use imgforge_oci::{Blob, Descriptor, Digest, Image, Kind, MediaType, Platform, k
 use imgforge_resolver::debian::PinnedPackage;
 use imgforge_store::Store;
 
-use crate::config::{Config, Image as ImageTable};
+use crate::config::Config;
 use crate::error::Error;
 use crate::facts::{Facts, Interpreter, Libc};
 use crate::images_lock::{BasePins, ImagesLock, PinnedManifest};
 use crate::project::Tools;
 use crate::survey::{self, LibcFamily, Survey};
-use crate::transport::{ImageSource, Transport};
+use crate::transport::{ImageSource, Transport, TransportError};
 use crate::workshop::Progress;
 
 /// What an image starts from.
@@ -105,11 +105,14 @@ pub fn prepare(
             let image = pinned(&transport, &pins, tools).map_err(failed)?;
             (pins, image)
         }
-        None => resolve(&transport, written, platform, tools).map_err(failed)?,
+        None => resolve(&transport, written, platform, tools, lock).map_err(failed)?,
     };
     let root = Arc::new(BaseImage { base: base.to_owned(), transport, digest: pins.digest, image });
-    if pins.facts.is_none() && asks_for_facts(config, base) {
-        pins.facts = Some(facts(&root, tools).map_err(failed)?);
+    match asks_for_facts(config, base) {
+        true if pins.facts.is_none() => pins.facts = Some(facts(&root, tools).map_err(failed)?),
+        true => {}
+        // What nothing asks for decides nothing, now or when it is asked for again.
+        false => pins.facts = None,
     }
     let facts = pins.facts.clone().unwrap_or_default();
     lock.bases.insert(key, pins);
@@ -196,9 +199,14 @@ fn pinned(transport: &Transport, pins: &BasePins, tools: &Tools<'_>) -> Result<I
         other => other.clone(),
     };
     let source = ImageSource::open(&transport, tools.registries, tools.offline)?;
-    let image = source.images(&manifest)?.into_iter().next();
-    let image =
-        image.ok_or_else(|| Error::NotPinned { transport: transport.to_string(), digest: pins.digest })?;
+    let gone = || Error::NotPinned { transport: transport.to_string(), digest: pins.digest };
+    let image = match read::image_for(&source, &manifest, None) {
+        Ok(image) => image,
+        // What is not there any more is told as that; trouble on the way there is not.
+        Err(imgforge_oci::Error::NotAnImage { .. }) => return Err(gone()),
+        Err(imgforge_oci::Error::Source(error)) if error.is::<TransportError>() => return Err(gone()),
+        Err(error) => return Err(error.into()),
+    };
     keep(&image, tools)?;
     Ok(image)
 }
@@ -209,13 +217,26 @@ fn resolve(
     written: String,
     platform: &Platform,
     tools: &Tools<'_>,
+    lock: &ImagesLock,
 ) -> Result<(BasePins, Image), Error> {
-    let source = ImageSource::open(transport, tools.registries, tools.offline)?;
+    // What another platform, or another table, has pinned under this name is what the name means here too.
+    let known = lock.bases.values().find(|pins| pins.image == written).map(|pins| pins.digest);
+    let transport = match (transport, known) {
+        (Transport::Registry(reference), Some(digest)) => Transport::Registry(reference.with_digest(digest)),
+        (other, _) => other.clone(),
+    };
+    let source = ImageSource::open(&transport, tools.registries, tools.offline)?;
     let top = source.resolve()?;
-    let images = source.images(&top)?;
-    let there: Vec<String> = images.iter().map(|image| image.platform().to_string()).collect();
-    let image = images.into_iter().find(|image| image.platform().can_be(platform));
-    let image = image.ok_or_else(|| Error::NoPlatform { image: written.clone(), there: there.join(", ") })?;
+    if let Some(digest) = known.filter(|digest| *digest != top.digest) {
+        return Err(Error::NotPinned { transport: written, digest });
+    }
+    let image = match read::image_for(&source, &top, Some(platform)) {
+        Ok(image) => image,
+        Err(imgforge_oci::Error::UnknownPlatform { known, .. }) => {
+            return Err(Error::NoPlatform { image: written, there: known });
+        }
+        Err(error) => return Err(error.into()),
+    };
     keep(&image, tools)?;
     let manifest = image.manifest().descriptor();
     let pins = BasePins {
@@ -272,16 +293,9 @@ fn document(descriptor: &Descriptor, limit: u64, store: &Store) -> Result<Option
 
 /// Whether anything in images.toml depends on what is in a base's layers.
 fn asks_for_facts(config: &Config, base: &str) -> bool {
-    let images = || config.images.values().filter(|image| image.base == base);
-    let unclear = |image: &ImageTable| {
-        image.environments.iter().filter_map(|name| config.environments.get(name)).any(|environment| {
-            environment.python.is_none()
-                || environment.interpreter.is_none()
-                || (environment.glibc.is_none() && environment.musl.is_none())
-        })
-    };
+    let mut images = config.images.values().filter(|image| image.base == base);
     // Files and environments are put where they are said to be, unless a link of the base leads elsewhere.
-    images().any(|image| !image.users.is_empty() || !image.files.is_empty() || unclear(image))
+    images.any(|image| !image.users.is_empty() || !image.files.is_empty() || !image.environments.is_empty())
 }
 
 /// Reads the layers of a base, those that no survey is known of.

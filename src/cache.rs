@@ -12,20 +12,23 @@
 //! ```
 //!
 //! Entries are verified, not trusted: manifest, record and blobs must be what their digests say, the layer must inflate to
-//! its diff ID, and where images.lock has a record for the key it must be the same layer. An entry that fails is passed
+//! its diff ID and hold what the listing says, and where images.lock has a record for the key it must be the same layer. An entry that fails is passed
 //! over, and the layer is made. Who may write to the repository is trusted to have made a layer from what its key names,
 //! where images.lock has no record to compare with: give write access to those who may push images.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use imgforge_oci::json::canonical;
-use imgforge_oci::{Blob, Descriptor, Digest, Kind, MediaType, kind, read};
-use imgforge_registry::{Client, FileContent, Reference, Repository, TagOrDigest, Uploaded};
+use imgforge_oci::{Blob, Descriptor, Digest, Kind, MediaType, kind, layer, read};
+use imgforge_registry::{Client, FileContent, Reason, Reference, Repository, TagOrDigest, Uploaded};
 use imgforge_store::Store;
 use serde_json::json;
 
 use crate::error::Error;
-use crate::workshop::LayerRecord;
+use crate::workshop::{LayerRecord, Listed, Listing, What};
 
 /// Media type of an entry's config.
 pub const RECORD_TYPE: &str = "application/vnd.imgforge.layer.v1+json";
@@ -43,8 +46,8 @@ pub(crate) const TRANSFERS: usize = 8;
 pub struct Cache<'a> {
     client: &'a Client,
     reference: Reference,
-    /// Set when the registry could not be spoken to: a build does not wait for that once a layer.
-    is_lost: AtomicBool,
+    /// Set when the registry did not do what it was asked for: a build does not wait for that once a layer.
+    is_lost: Arc<AtomicBool>,
 }
 
 /// What the cache has for a key.
@@ -70,9 +73,9 @@ pub fn repository(text: &str) -> Result<Reference, String> {
 }
 
 impl<'a> Cache<'a> {
-    /// The cache in a repository.
-    pub fn new(client: &'a Client, reference: Reference) -> Self {
-        Self { client, reference, is_lost: AtomicBool::new(false) }
+    /// The cache in a repository. `is_lost` is shared by all values that stand for the same one in a run.
+    pub fn new(client: &'a Client, reference: Reference, is_lost: Arc<AtomicBool>) -> Self {
+        Self { client, reference, is_lost }
     }
 
     /// Where it is.
@@ -102,10 +105,7 @@ impl<'a> Cache<'a> {
         let manifest = match repository.manifest(TagOrDigest::Tag(key)) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => return Ok(None),
-            Err(error) => {
-                self.is_lost.store(true, Ordering::Relaxed);
-                return Err(self.failed(key, error));
-            }
+            Err(error) => return Err(self.failed(key, error)),
         };
         let children = read::children(&manifest)?;
         let [config, layer, listing] = children.as_slice() else {
@@ -149,7 +149,33 @@ impl<'a> Cache<'a> {
         let Kind::Layer(compression) = kind(&descriptor.media_type) else {
             return Err(self.wrong(key, "it has a media type that is no layer's"));
         };
-        let contents = imgforge_oci::layer::read(file, Some(compression), &mut |_, _| Ok(()))?;
+        let listing = std::io::read_to_string(store.open_blob(&record.listing)?)
+            .map_err(|error| self.wrong(key, &format!("its listing can't be read: {error}")))?;
+        let listing = Listing::parse(&listing).map_err(|_| self.wrong(key, "its listing can't be read"))?;
+        let mut listed: BTreeMap<&[u8], &Listed> = BTreeMap::new();
+        for entry in listing.units.iter().flat_map(|(_, entries)| entries) {
+            listed.insert(entry.path.as_str().as_bytes(), entry);
+        }
+        let (mut differs, mut seen) = (false, BTreeSet::new());
+        let mut visit = |entry: layer::Entry, _: &mut dyn Read| {
+            let says = listed.get(entry.path.as_slice()).map(|listed| &listed.what);
+            // Folders that lead to an entry are in the layer, and in the listing only where a unit has them.
+            differs |= match (entry.kind, says) {
+                (b'5', Some(What::Folder) | None) => false,
+                (b'0', Some(What::File { size, .. })) => *size != entry.size,
+                (b'1' | b'2', Some(What::Link(_))) => false,
+                _ => true,
+            };
+            seen.insert(entry.path);
+            Ok(())
+        };
+        let contents = layer::read(file, Some(compression), &mut visit)?;
+        if differs || listed.keys().any(|path| !seen.contains(*path)) {
+            return Err(self.wrong(key, "its listing is of another layer"));
+        }
+        if contents.size != record.size {
+            return Err(self.wrong(key, "its record has another size than the layer"));
+        }
         let found = contents.layer.map(|tar| tar.diff_id).transpose()?;
         if found != Some(record.diff_id.0) {
             let found = found.map_or_else(|| "none".to_owned(), |found| found.to_string());
@@ -198,11 +224,20 @@ impl<'a> Cache<'a> {
         self.wrong(key, &format!("images.lock has {locked} for it, the cache {cached}"))
     }
 
+    /// The error for a registry that failed. It is given up when the next layer would fare no better.
     fn failed(&self, key: &str, source: imgforge_registry::Error) -> Error {
+        if let imgforge_registry::Error::Failed { reason, .. } = &source {
+            let refuses = reason
+                .status()
+                .is_some_and(|status| status.is_server_error() || matches!(status.as_u16(), 401 | 403 | 429));
+            let is_lost = refuses || reason.is_of_the_host() || matches!(reason, Reason::Credentials(_));
+            self.is_lost.fetch_or(is_lost, Ordering::Relaxed);
+        }
         Error::Cache { cache: self.reference.to_string(), key: key.to_owned(), source: Box::new(source) }
     }
 
-    fn wrong(&self, key: &str, problem: &str) -> Error {
+    /// The error for an entry that can't be used.
+    pub(crate) fn wrong(&self, key: &str, problem: &str) -> Error {
         let source = std::io::Error::other(problem.to_owned());
         Error::Cache { cache: self.reference.to_string(), key: key.to_owned(), source: Box::new(source) }
     }

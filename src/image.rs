@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::images_lock::OutcomeLayer;
 use crate::plan::Rank;
 use crate::project::codec;
-use crate::unit::LayerSpec;
+use crate::survey::{Distribution, PACKAGES_ANNOTATION, claim};
+use crate::unit::{LayerSpec, Recipe, Unit};
 use crate::workshop::LayerRecord;
 
 /// Annotation of a layer's descriptor: the key that the layer was made under.
@@ -61,14 +62,17 @@ pub fn recorded(
                 Some(spec) => spec.codec,
                 None => codec(config.settings.compression, Rank::Packages),
             };
-            let content = spec.map_or_else(|| layer.title.clone(), |spec| content(spec));
+            let notes = match spec {
+                Some(spec) => annotations(spec),
+                None => basic_annotations(&layer.key, layer.title.clone()),
+            };
             Layer {
                 digest: layer.digest,
                 diff_id: layer.diff_id,
                 size: layer.size,
                 media_type: codec.media_type().into(),
                 history: history(&layer.title),
-                annotations: annotations(&layer.key, content),
+                annotations: notes,
             }
         })
         .collect();
@@ -105,7 +109,7 @@ fn layer(spec: &LayerSpec, record: &LayerRecord) -> Layer {
         size: record.size,
         media_type: record.media_type.as_str().into(),
         history: history(&spec.title()),
-        annotations: annotations(&spec.key, content(spec)),
+        annotations: annotations(spec),
     }
 }
 
@@ -113,12 +117,34 @@ fn history(title: &str) -> String {
     format!("imgforge: {title}")
 }
 
-fn content(spec: &LayerSpec) -> String {
-    spec.units.iter().map(|unit| unit.title.as_str()).collect::<Vec<_>>().join(", ")
+fn annotations(spec: &LayerSpec) -> BTreeMap<String, String> {
+    let content = spec.units.iter().map(|unit| unit.title.as_str()).collect::<Vec<_>>().join(", ");
+    let mut annotations = basic_annotations(&spec.key, content);
+    // Where a layer has anything but wheels, what is in it has to be looked for.
+    let distributions: Option<Vec<_>> = spec.units.iter().map(|unit| distribution(unit)).collect();
+    if let Some(distributions) = distributions.filter(|all| !all.is_empty()) {
+        annotations.insert(PACKAGES_ANNOTATION.to_owned(), claim(&distributions));
+    }
+    annotations
 }
 
-fn annotations(key: &str, content: String) -> BTreeMap<String, String> {
+fn basic_annotations(key: &str, content: String) -> BTreeMap<String, String> {
     BTreeMap::from([(KEY_ANNOTATION.to_owned(), key.to_owned()), (CONTENT_ANNOTATION.to_owned(), content)])
+}
+
+/// The Python distribution that a unit is. Source: binary distribution format, "File name convention".
+fn distribution(unit: &Unit) -> Option<Distribution<'_>> {
+    let Recipe::Wheel { artifact, scheme, .. } = &unit.recipe else { return None };
+    let mut parts = artifact.file.split('-');
+    let (name, version) = (parts.next()?, parts.next()?);
+    let (major, minor) = scheme.python();
+    let prefix = scheme.prefix().to_string();
+    let prefix = prefix.trim_matches('/');
+    Some(Distribution {
+        name: &artifact.name,
+        version: &artifact.version,
+        folder: format!("{prefix}/lib/python{major}.{minor}/site-packages/{name}-{version}.dist-info"),
+    })
 }
 
 /// The image's own part of the config. `path` is the search path after the environments' folders; without one, none is

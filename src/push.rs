@@ -198,7 +198,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 const BUCKET: &str = "registries/1";
 
 /// Repositories of a host that are remembered.
-const REMEMBERED: usize = 16;
+const REMEMBERED: usize = 6;
 
 /// Repositories of a host that images were sent to from this store, the last one first.
 ///

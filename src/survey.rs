@@ -14,6 +14,7 @@
 //! The layers are other people's. What breaks the format of a tar or a limit is an error that names the layer; text of
 //! a database that can't be understood is no package, as it would be none to its own package manager.
 
+mod claim;
 mod fold;
 mod layer;
 mod parse;
@@ -29,6 +30,7 @@ use imgforge_store::{Store, StoreError};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use claim::{Distribution, PACKAGES_ANNOTATION, claim, claimed};
 pub use layer::{Found, LayerSurvey, Listed};
 
 /// The version of what the store keeps of a layer; raised when a survey of the same bytes comes out otherwise.

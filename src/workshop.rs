@@ -178,9 +178,13 @@ impl Workshop<'_> {
 
     fn take_one(&self, cache: &Cache<'_>, spec: &LayerSpec) -> Result<Option<LayerRecord>, Error> {
         let Some(entry) = cache.look_up(self.store, &spec.key)? else { return Ok(None) };
+        if entry.record.media_type != spec.codec.media_type() {
+            return Err(cache.wrong(&spec.key, "its layer is stored in another way than planned"));
+        }
         if let Some(before) = self.lock.layer(&spec.key) {
             let (cached, locked) = (entry.record.digest, before.digest);
-            if cached != locked || entry.record.diff_id != before.diff_id {
+            let same = (before.diff_id, before.size) == (entry.record.diff_id, entry.record.size);
+            if cached != locked || !same {
                 return Err(cache.disagrees(&spec.key, locked, cached));
             }
         }
@@ -222,11 +226,11 @@ impl Workshop<'_> {
                     sent.fetch_add(bytes, Ordering::Relaxed);
                     Ok(self.store.put_record(&bucket, &spec.key, &record.digest, &[])?)
                 }
-                Err(error @ Error::Cache { .. }) => {
+                // Nothing depends on it, and the images are there.
+                Err(error) => {
                     (self.on_progress)(Progress::CacheTrouble(&error));
                     Ok(())
                 }
-                Err(error) => Err(error),
             }
         };
         imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), &offered, |_| false, work)?;
@@ -567,7 +571,7 @@ impl Listing {
         text
     }
 
-    fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let mut listing = Self::default();
         for line in text.lines() {
             let fields: Vec<&str> = line.split('\t').collect();

@@ -23,6 +23,11 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
         session.project.config.settings.compression = compression.into();
     }
     let selected = session.project.select(&args.images.patterns())?;
+    if let (Some(_), [_, _, ..], Some(image)) =
+        (&args.docker_archive, session.project.platforms().as_slice(), selected.first())
+    {
+        return Err(Failure::Platforms { image: image.clone() });
+    }
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let old = &session.project.lock;
@@ -133,7 +138,9 @@ fn fetch_bases(
     let mut lacking = BTreeSet::new();
     for base in finished.iter().filter_map(|finished| finished.base.as_ref()) {
         for layer in base.layers() {
-            if !holds(&layer)? {
+            // Looked at in any case: what the store has would be taken before what the layout has.
+            let is_here = session.store.contains(&layer.digest)?;
+            if !is_here && !holds(&layer)? {
                 lacking.insert(layer.digest);
             }
         }

@@ -7,6 +7,7 @@ use imgforge_oci::Digest;
 use serde_json::json;
 
 use super::args::{Global, Lock};
+use super::outcome::difference;
 use super::session::{Failure, Session, print_json};
 
 pub(crate) fn run(global: &Global, args: Lock) -> Result<(), Failure> {
@@ -21,7 +22,8 @@ pub(crate) fn run(global: &Global, args: Lock) -> Result<(), Failure> {
     let moved = if args.upgrade { Vec::new() } else { moved(&session, &prepared) };
     let changes = changes(old, &lock);
     if args.check && lock != *old {
-        return Err(Error::Locked { difference: changes.join(", ") }.into());
+        let difference = if changes.is_empty() { difference(&session, &lock) } else { changes.join(", ") };
+        return Err(Error::Locked { difference }.into());
     }
     let written = session.project.write_lock(&lock)?;
     for change in &changes {

@@ -35,7 +35,13 @@ pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
     let mut source =
         Source { session: &session, prepared: &prepared, planned: &planned, selected: &selected };
     let images = match source.recorded(&lock)? {
-        Some(images) => images,
+        Some(images) => {
+            // Pins that were out of date are kept, so that they are not looked up each time.
+            if !args.dry_run && !args.locked && lock != session.project.lock {
+                session.project.write_lock(&lock)?;
+            }
+            images
+        }
         None if args.dry_run => return Err(Failure::Check(
             "images.lock does not say what would come out: run `imgforge build` first, and push what it made"
                 .to_owned(),
@@ -91,6 +97,12 @@ impl Source<'_> {
             }
             let specs: Vec<&LayerSpec> =
                 layers.iter().filter_map(|&layer| self.planned.specs.get(layer)).collect();
+            // Where the store knows a layer, images.lock must say the same of it.
+            self.session.tools(|tools| {
+                let workshop = self.session.project.workshop(tools, self.prepared);
+                let owned: Vec<LayerSpec> = specs.iter().copied().cloned().collect();
+                workshop.look_up(&owned)
+            })?;
             match self.session.project.recorded(image, &specs, lock)? {
                 Some(described) => images.push((image.name.clone(), described)),
                 None => return Ok(None),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs_err as fs;
@@ -174,6 +176,8 @@ pub(crate) struct Session {
     pub(crate) registries: Client,
     /// The cache of layers; none until [`with_cache`](Self::with_cache).
     cache: Option<Reference>,
+    /// Whether the cache was given up.
+    cache_is_lost: Arc<AtomicBool>,
     pub(crate) offline: bool,
     pub(crate) progress: Progress,
     /// Held until the command ends, so that the collector leaves what it uses.
@@ -210,6 +214,7 @@ impl Session {
             host: Host { root: "/".into(), now },
             registries,
             cache: None,
+            cache_is_lost: Arc::default(),
             offline: global.offline,
             progress: Progress::new(global.quiet),
             _lease: lease,
@@ -240,7 +245,10 @@ impl Session {
     /// As [`with_tools`](Self::with_tools), with the library's own error.
     pub(crate) fn tools<T>(&self, work: impl FnOnce(&Tools<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let on_progress = |event: imgforge::workshop::Progress<'_>| self.progress.show(&event);
-        let cache = self.cache.clone().map(|reference| Cache::new(&self.registries, reference));
+        let cache = self
+            .cache
+            .clone()
+            .map(|reference| Cache::new(&self.registries, reference, Arc::clone(&self.cache_is_lost)));
         let tools = Tools {
             store: &self.store,
             registries: &self.registries,

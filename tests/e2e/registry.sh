@@ -240,7 +240,7 @@ equal "$(value "$two" '[i["digest"] for i in r["images"]]')" "$(value "$one" '[i
 mv "$scratch/vendor" "$project/vendor"
 
 step "a cache that lies"
-# An entry whose record has another diff ID, and a blob with other bytes.
+# An entry whose record has another diff ID, one with the listing of another layer, and a blob with other bytes.
 tampered=$(python3 - "http://127.0.0.1:$plain/v2/cache" "$scratch/plain" <<'END'
 import hashlib, json, pathlib, sys, urllib.request
 base, storage = sys.argv[1:]
@@ -249,18 +249,22 @@ def call(method, url, data=None, **headers):
     return urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method))
 kind = "application/vnd.oci.image.manifest.v1+json"
 tags = sorted(json.load(call("GET", f"{base}/tags/list"))["tags"])
-tag = tags[0]
-manifest = json.load(call("GET", f"{base}/manifests/{tag}", Accept=kind))
-record = json.load(call("GET", f"{base}/blobs/{manifest['config']['digest']}"))
-record["diff_id"] = "sha256:" + "0" * 64
-text = json.dumps(record).encode()
-digest = "sha256:" + hashlib.sha256(text).hexdigest()
-place = call("POST", f"{base}/blobs/uploads/", b"").headers["Location"]
-call("PUT", f"{place}&digest={digest}", text, Content_Type="application/octet-stream")
-manifest["config"].update(digest=digest, size=len(text))
-call("PUT", f"{base}/manifests/{tag}", json.dumps(manifest).encode(), Content_Type=kind)
+get = lambda tag: json.load(call("GET", f"{base}/manifests/{tag}", Accept=kind))
+def put(tag, manifest, **changes):
+    record = json.load(call("GET", f"{base}/blobs/{manifest['config']['digest']}"))
+    text = json.dumps({**record, **changes}).encode()
+    digest = "sha256:" + hashlib.sha256(text).hexdigest()
+    place = call("POST", f"{base}/blobs/uploads/", b"").headers["Location"]
+    call("PUT", f"{place}&digest={digest}", text, Content_Type="application/octet-stream")
+    manifest["config"].update(digest=digest, size=len(text))
+    call("PUT", f"{base}/manifests/{tag}", json.dumps(manifest).encode(), Content_Type=kind)
+tags.sort(key=lambda tag: get(tag)["layers"][0]["size"])
+put(tags[0], get(tags[0]), diff_id="sha256:" + "0" * 64)
+other = get(tags[1])
+other["layers"][1] = get(tags[2])["layers"][1]
+put(tags[1], other, listing=other["layers"][1]["digest"])
 largest = None
-for tag in tags[1:]:
+for tag in tags[2:]:
     layer = json.load(call("GET", f"{base}/manifests/{tag}", Accept=kind))["layers"][0]
     if largest is None or layer["size"] > largest["size"]:
         largest = layer
@@ -269,10 +273,9 @@ data = pathlib.Path(storage, "docker/registry/v2/blobs/sha256", name[:2], name, 
 content = bytearray(data.read_bytes())
 content[len(content) // 2] ^= 1
 data.write_bytes(content)
-print(2)
+print(3)
 END
 )
-rm "$project/images.lock.kept" 2>/dev/null || true
 cp "$project/images.lock" "$scratch/images.lock"
 sed -i '/^\[\[image\]\]/,$d' "$project/images.lock"
 three=$(host three --cache-read-only 2> "$scratch/three.log") || die "a lying cache: $(cat "$scratch/three.log")"

@@ -82,14 +82,17 @@ impl Repository<'_> {
     /// blob has to be sent.
     ///
     /// # Errors
-    /// [`Error::Failed`], [`Error::Stopped`]. That reading from there is not allowed is none.
+    /// [`Error::Stopped`]. That the registry can't or won't is none: the blob can still be sent.
     pub fn mount_blob(&self, digest: &Digest, from: &str) -> Result<bool, Error> {
         let what = || format!("mount {digest} from {from} in {self}");
         let scope = Scope::push(&self.name).and(&Scope::pull(from));
-        match self.persist(what, &|_| {}, || self.mount(digest, from, &scope))? {
-            Mount::Done => Ok(true),
-            Mount::Refused => Ok(false),
-            Mount::Started(session) => {
+        match self.persist(what, &|_| {}, || self.mount(digest, from, &scope)) {
+            Ok(Mount::Done) => Ok(true),
+            Ok(Mount::Refused) => Ok(false),
+            // It can still be sent.
+            Err(Error::Failed { .. }) => Ok(false),
+            Err(error) => Err(error),
+            Ok(Mount::Started(session)) => {
                 // The registry has opened an upload instead, which nobody is going to use. It forgets it by itself, too.
                 let _ = self.send(&Request::new(Method::DELETE, session.url), &scope);
                 Ok(false)

@@ -90,7 +90,7 @@ impl Repository<'_> {
         let header =
             header.ok_or_else(|| wrong(format!("{shown} answers {status}, but not with a token")))?;
         let lifetime = answer.expires_in.and_then(|number| number.as_u64()).unwrap_or(LIFETIME);
-        let until = asked + Duration::from_secs(lifetime.min(LONGEST_LIFETIME));
+        let until = asked + Duration::from_secs(lifetime.clamp(LIFETIME, LONGEST_LIFETIME));
         Ok(Grant { repository: self.name.clone(), scope: Some(granted), header, until: Some(until) })
     }
 

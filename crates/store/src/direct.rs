@@ -29,6 +29,8 @@ pub(crate) struct DirectWriter {
     empty: Receiver<MmapMut>,
     /// Blocks made so far.
     made: usize,
+    /// Whether a block was lost, which must not be forgotten when its error was told.
+    has_failed: bool,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -41,7 +43,7 @@ impl DirectWriter {
         let (give_back, empty) = sync_channel(BLOCKS);
         let work = move || write_all(&direct, &cached, &blocks, &give_back);
         let thread = std::thread::Builder::new().name("write".to_owned()).spawn(work).ok()?;
-        Some(Self { full: Some(full), empty, made: 0, thread: Some(thread) })
+        Some(Self { full: Some(full), empty, made: 0, has_failed: false, thread: Some(thread) })
     }
 
     /// A block to fill; waits for one that was written when there are enough.
@@ -70,11 +72,14 @@ impl DirectWriter {
     /// Waits until all blocks are written.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.full = None;
-        match self.thread.take().map(JoinHandle::join) {
+        let result = match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None if self.has_failed => Err(io::Error::other("an earlier block could not be written")),
             None => Ok(()),
-        }
+        };
+        self.has_failed |= result.is_err();
+        result
     }
 
     /// Why the thread has stopped.
