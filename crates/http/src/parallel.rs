@@ -14,17 +14,19 @@ pub fn in_parallel<T: Sync, E: Send>(
     is_stopped: fn(&E) -> bool,
     work: impl Fn(&T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
-    let next = AtomicUsize::new(0);
+    let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let failures = Mutex::new(Vec::new());
     let work = || {
         loop {
-            if stop.load(Ordering::Relaxed) {
+            // None is begun after a failure here. Whether it should be after somebody else's is for the work to say.
+            if has_failed.load(Ordering::Relaxed) {
                 return;
             }
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index) else { return };
             if let Err(error) = work(item) {
                 stop.store(true, Ordering::Relaxed);
+                has_failed.store(true, Ordering::Relaxed);
                 failures.lock().unwrap_or_else(PoisonError::into_inner).push((index, error));
                 return;
             }
