@@ -1,8 +1,8 @@
 //! The words that the halves of the resolver share.
 //!
-//! Owns: [`Target`] (what an environment is selected for) and [`Artifact`] (what a lock says is to be installed). Owns
-//! no lock format: each half reads its own. It is a crate of its own so that a change in one half compiles without
-//! the other.
+//! Owns: [`Target`] (what an environment is selected for), [`Artifact`] and [`CondaPackage`] (what a lock says is to be
+//! installed). Owns no lock format: each half reads its own. It is a crate of its own so that a change in one half compiles
+//! without the other.
 
 use std::path::PathBuf;
 
@@ -74,6 +74,68 @@ pub struct Artifact {
     pub sha256: String,
     /// Bytes of the file, where the lock says so.
     pub size: Option<u64>,
+}
+
+/// A conda package that is to be linked into an environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CondaPackage {
+    /// The name, normalised (lower case).
+    pub name: String,
+    /// The version as the lock has it.
+    pub version: String,
+    /// The build string: `py311h64a7726_0`. Empty where the lock does not say it.
+    pub build: String,
+    /// The channel's folder: `linux-64`, `noarch`.
+    pub subdir: String,
+    /// The archive's name: `numpy-1.26.4-py311h64a7726_0.conda`.
+    pub file: String,
+    /// Where the lock says the bytes are; any other place that yields the same SHA-256 is as good.
+    pub location: Location,
+    /// SHA-256 of the archive: 64 lower-case hexadecimal digits. Old locks have MD5 alone.
+    pub sha256: Option<String>,
+    /// MD5 of the archive: 32 lower-case hexadecimal digits.
+    pub md5: Option<String>,
+    /// Bytes of the archive, where the lock says so.
+    pub size: Option<u64>,
+    /// Whether the package is for any platform, and of which kind then.
+    pub noarch: CondaNoarch,
+    /// The repodata record that `conda-meta/*.json` is made from, as rattler's `RepoDataRecord` is serialised. `None` where
+    /// the lock has none (`@EXPLICIT`): then the package's own `index.json` is taken.
+    pub record: Option<serde_json::Value>,
+}
+
+/// Whether a conda package is for any platform (its metadata's `noarch`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CondaNoarch {
+    /// For one platform, or not known before the package is read.
+    #[default]
+    No,
+    /// Files that go where the archive has them.
+    Generic,
+    /// Python modules, which go into the site-packages of the environment's Python.
+    Python,
+}
+
+/// The Python of a conda environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CondaPython {
+    /// CPython's version: `3.11.2`.
+    pub version: String,
+    /// Where it looks for modules, below the prefix: `lib/python3.11/site-packages`.
+    pub site_packages: String,
+}
+
+/// What a conda lock says is to be installed for a platform.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CondaEnvironment {
+    /// The packages in the order in which rattler links them (topological by `depends`); by lock order where nothing is
+    /// known of what depends on what.
+    pub packages: Vec<CondaPackage>,
+    /// Packages from PyPI that the same lock has, by name.
+    pub wheels: Vec<Artifact>,
+    /// The environment's Python, if it has one.
+    pub python: Option<CondaPython>,
 }
 
 /// Where an artifact's bytes are.

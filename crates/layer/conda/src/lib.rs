@@ -1,0 +1,1 @@
+//! Conda packages become trees.

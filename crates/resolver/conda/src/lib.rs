@@ -1,0 +1,1 @@
+//! Conda locks and conda's solver, read with the rattler crates.

@@ -1,0 +1,1 @@
+//! One command in a root filesystem made of layers, with no network.
