@@ -6,8 +6,8 @@
 
 mod kind;
 
-pub use imgforge_resolver_core::*;
 pub use imgforge_resolver_conda as conda;
+pub use imgforge_resolver_core::*;
 pub use imgforge_resolver_debian as debian;
 pub use imgforge_resolver_pypi as pypi;
 pub use kind::{KindError, LockKind};
