@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use imgforge_oci::Digest;
 
-use crate::Source;
+use crate::{Source, Spliced};
 
 /// Paths below the root of an image, each with one entry; iterated in the order of the tar stream.
 ///
@@ -63,6 +63,7 @@ impl Tree {
                 }
                 if !present.same_content(&entry) {
                     differing.push(path.clone());
+                    self.keep_links(&path);
                 }
                 // A folder that was only implied must not take the mode away from one that a package has.
                 if entry.is_directory() && entry == Entry::implied(&path) {
@@ -131,6 +132,22 @@ impl Tree {
         self.entries.values().map(|entry| entry.content().map_or(0, Content::len)).sum()
     }
 
+    /// Makes the first hard link to a file that is about to be replaced the file, and leads the others to it: what they
+    /// are links to is the content, not the path.
+    fn keep_links(&mut self, path: &TreePath) {
+        let Some(entry) = self.entries.get(path).filter(|entry| entry.content().is_some()) else { return };
+        let entry = entry.clone();
+        let is_link = |entry: &Entry| matches!(&entry.kind, Kind::Hardlink(target) if target == path);
+        let links = self.entries.iter().filter(|(_, entry)| is_link(entry));
+        let mut links = links.map(|(path, _)| path.clone()).collect::<Vec<_>>().into_iter();
+        let Some(first) = links.next() else { return };
+        for link in links {
+            let kind = Kind::Hardlink(first.clone());
+            self.entries.insert(link, Entry { kind, ..entry.clone() });
+        }
+        self.entries.insert(first, entry);
+    }
+
     fn make_parents(&mut self, path: &TreePath) -> Result<(), TreeError> {
         // From the nearest upwards: one that is there has its own parents already.
         for parent in path.ancestors() {
@@ -155,8 +172,9 @@ impl TreePath {
     /// Checks a path; a leading slash is taken off, as all paths are below the image's root.
     ///
     /// # Errors
-    /// [`TreeError::Name`] for an empty path, an empty component, `.` or `..`, a NUL or another control character, and
-    /// for a path longer than 4,095 bytes or with a component longer than 255, which no Linux file system can hold.
+    /// [`TreeError::Name`] for an empty path, an empty component, `.` or `..`, a NUL or another control character, for a
+    /// path longer than 4,095 bytes or with a component longer than 255, which no Linux file system can hold, and for a
+    /// component that begins with `.wh.`: in a layer, that is no file but removes one.
     pub fn new(path: &str) -> Result<Self, TreeError> {
         let error = |problem| TreeError::Name { path: path.escape_debug().to_string(), problem };
         let relative = path.strip_prefix('/').unwrap_or(path);
@@ -174,6 +192,12 @@ impl TreePath {
                 "" => return Err(error("has an empty component")),
                 "." | ".." => return Err(error("has a component `.` or `..`")),
                 _ if component.len() > 255 => return Err(error("has a component longer than 255 bytes")),
+                // OCI image specification, "Whiteouts".
+                _ if component.starts_with(".wh.") => {
+                    return Err(error(
+                        "has a component that begins with `.wh.`, which removes files of other layers",
+                    ));
+                }
                 _ => {}
             }
         }
@@ -285,6 +309,9 @@ pub enum Content {
         /// CRC-32 of the file's bytes.
         crc32: u32,
     },
+    /// A range of an open file in which other bytes stand at some places: a file of a conda package that names the folder
+    /// it was built in.
+    Spliced(Spliced),
     /// A file of the host, opened when it is written.
     Host {
         /// Its path.
@@ -300,6 +327,7 @@ impl Content {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Range { len, .. } | Self::Deflated { len, .. } | Self::Host { len, .. } => *len,
+            Self::Spliced(spliced) => spliced.len(),
         }
     }
 
@@ -318,6 +346,7 @@ impl Content {
             (Self::Deflated { source: a, offset: x, .. }, Self::Deflated { source: b, offset: y, .. }) => {
                 Arc::ptr_eq(a, b) && x == y
             }
+            (Self::Spliced(a), Self::Spliced(b)) => a.same_place(b),
             (Self::Host { path: a, .. }, Self::Host { path: b, .. }) => a == b,
             _ => false,
         }
@@ -457,7 +486,10 @@ mod tests {
 
     #[test]
     fn refuses_names() {
-        for name in ["", "/", "a//b", "a/", "./a", "a/../b", "..", "a\0b", "a\nb", &"x".repeat(256)] {
+        let long = "x".repeat(256);
+        for name in
+            ["", "/", "a//b", "a/", "./a", "a/../b", "..", "a\0b", "a\nb", &long, ".wh.a", "a/.wh..wh..opq/b"]
+        {
             assert!(TreePath::new(name).is_err(), "{name:?}");
         }
     }
@@ -482,6 +514,19 @@ mod tests {
         assert_eq!(one.merge(tree(&[("p/same", "s"), ("p/mine", "2")])), Ok(vec![path("p/mine")]));
         assert_eq!(one.get(&path("p/mine")), Some(&Entry::bytes(*b"2", false)));
         assert_eq!(one.merge(tree(&[("p", "file")])), Err(TreeError::FolderAndFile { path: path("p") }));
+    }
+
+    #[test]
+    fn merge_keeps_the_content_of_hard_links() {
+        let mut one = tree(&[("p/a", "mine")]);
+        for name in ["p/b", "p/c"] {
+            one.insert(path(name), Entry::of(Kind::Hardlink(path("p/a")), 0o644)).unwrap();
+        }
+        assert_eq!(one.merge(tree(&[("p/a", "theirs")])), Ok(vec![path("p/a")]));
+        assert_eq!(one.get(&path("p/a")), Some(&Entry::bytes(*b"theirs", false)));
+        assert_eq!(one.get(&path("p/b")), Some(&Entry::bytes(*b"mine", false)));
+        assert_eq!(one.get(&path("p/c")).map(|entry| &entry.kind), Some(&Kind::Hardlink(path("p/b"))));
+        assert_eq!(one.stream().map(Iterator::count), Ok(4));
     }
 
     #[test]

@@ -192,6 +192,9 @@ impl Writer<'_> {
                     Deflated { path, source, offset: *offset, compressed_len: *compressed_len, len: *len };
                 self.deflated(&zip, *crc32)
             }
+            Content::Spliced(spliced) => spliced.pieces().try_for_each(|piece| {
+                self.anew(piece.map_err(|source| WriteError::Read { path: path.clone(), source })?)
+            }),
             Content::Host { path: file, len } => {
                 let read = |source| WriteError::Read { path: path.clone(), source };
                 let source = Source::open(file).map_err(read)?;

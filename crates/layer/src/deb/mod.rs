@@ -26,7 +26,6 @@
 //! Sources: `deb(5)`, `dpkg(1)`, Debian policy chapters 3 to 10; judged by dpkg itself (`tests/debian/compare.sh`).
 
 mod ar;
-mod archive;
 mod certificates;
 mod control;
 mod database;
@@ -40,13 +39,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::Source;
+use crate::members::{Member, MemberKind, Members, MembersError};
 use crate::tree::{Content, Entry, File, Kind, Tree, TreeError, TreePath};
 
 pub use certificates::CertificateError;
 pub use control::Control;
 pub use database::{DatabaseError, database, skeleton};
-
-use archive::{Member, MemberKind, Members};
 
 /// A package as it will be in an image.
 #[derive(Clone, Debug)]
@@ -169,6 +167,16 @@ pub enum Problem {
         /// The system's message.
         source: io::Error,
     },
+}
+
+impl From<MembersError> for Problem {
+    fn from(error: MembersError) -> Self {
+        match error {
+            MembersError::Tar { offset, reason } => Self::Tar { offset, reason },
+            MembersError::Special { name, kind } => Self::Special { name, kind },
+            MembersError::Read(source) => Self::Read(source),
+        }
+    }
 }
 
 /// A tree with everything below `bin`, `sbin` and `lib*` moved to where the skeleton's links lead.

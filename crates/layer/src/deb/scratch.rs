@@ -50,8 +50,7 @@ fn copy(
 ) -> Result<u64, Problem> {
     let limit = limit.min(FREE.max(member.len.saturating_mul(MAX_RATIO)));
     let decode = |source| Problem::Decompress { name, source };
-    let compressed =
-        io::BufReader::with_capacity(256 << 10, Range { source, at: member.offset, len: member.len });
+    let compressed = io::BufReader::with_capacity(256 << 10, source.range(member.offset, member.len));
     let mut reader: Box<dyn Read> = match member.compression {
         Compression::None => Box::new(compressed),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(compressed)),
@@ -82,23 +81,5 @@ fn copy(
         let bytes = buffer.get(..read).unwrap_or_default();
         let error = |source| Problem::Scratch { folder: folder.display().to_string(), source };
         file.write_all(bytes).map_err(error)?;
-    }
-}
-
-/// A range of a source as a stream.
-struct Range<'a> {
-    source: &'a Source,
-    at: u64,
-    len: u64,
-}
-
-impl Read for Range<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.len).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(buffer) = buffer.get_mut(..wanted) else { return Ok(0) };
-        self.source.read_exact_at(buffer, self.at)?;
-        self.at += wanted as u64;
-        self.len -= wanted as u64;
-        Ok(wanted)
     }
 }

@@ -5,8 +5,8 @@
 //! what is not known is refused. It reads what writers of packages produce: ustar, GNU long names and pax records.
 
 use std::collections::BTreeMap;
+use std::io;
 
-use super::Problem;
 use crate::Source;
 
 const BLOCK: u64 = 512;
@@ -16,29 +16,65 @@ const MAX_PAX: u64 = 1 << 20;
 
 /// One entry, its name as the archive has it.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) name: String,
-    pub(super) kind: MemberKind,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) xattrs: BTreeMap<String, Vec<u8>>,
+pub struct Member {
+    /// Not checked but for being UTF-8 without NUL.
+    pub name: String,
+    /// What it is.
+    pub kind: MemberKind,
+    /// Permission bits with set-uid, set-gid and sticky: `0o7777` at most.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Extended attributes that an image may have: `security.capability`.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
     /// Where its content begins in the file.
-    pub(super) offset: u64,
+    pub offset: u64,
     /// Bytes of its content.
-    pub(super) len: u64,
+    pub len: u64,
 }
 
+/// What an entry is. Devices, pipes, sparse files and what else a tar may hold are refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum MemberKind {
+pub enum MemberKind {
+    /// A regular file.
     File,
+    /// A folder.
     Directory,
+    /// A symbolic link and its target.
     Symlink(String),
+    /// Another name of the entry with this name.
     Hardlink(String),
 }
 
+/// Why a tar stream is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum MembersError {
+    /// It is not well-formed.
+    #[error("at {offset} bytes of its tar: {reason}")]
+    Tar {
+        /// Bytes from the start of the file that the stream lies in.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A device or another entry that no image gets from a package.
+    #[error("{name} is {kind}")]
+    Special {
+        /// Its name in the archive.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The file can't be read.
+    #[error("can't be read")]
+    Read(#[source] io::Error),
+}
+
 /// The entries of the tar stream in a range of a file.
-pub(super) struct Members<'a> {
+#[derive(Debug)]
+pub struct Members<'a> {
     source: &'a Source,
     at: u64,
     end: u64,
@@ -56,12 +92,20 @@ struct Extension {
 }
 
 impl<'a> Members<'a> {
-    pub(super) const fn new(source: &'a Source, start: u64, end: u64) -> Self {
+    /// The entries of the stream from `start` to `end`, both in bytes from the start of the file.
+    pub const fn new(source: &'a Source, start: u64, end: u64) -> Self {
         Self { source, at: start, end }
     }
 
     /// The next entry; nothing behind the last.
-    pub(super) fn next(&mut self) -> Result<Option<Member>, Problem> {
+    ///
+    /// # Errors
+    /// [`MembersError`], after which nothing sensible follows.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "an iterator of results invites to go on behind an error"
+    )]
+    pub fn next(&mut self) -> Result<Option<Member>, MembersError> {
         let mut extension = Extension::default();
         let mut is_extended = false;
         loop {
@@ -80,8 +124,8 @@ impl<'a> Members<'a> {
             let kind = block.get(156).copied().unwrap_or_default();
             is_extended |= matches!(kind, b'L' | b'K' | b'x');
             match kind {
-                b'L' => extension.name = Some(self.content(size, MAX_NAME)?),
-                b'K' => extension.link = Some(self.content(size, MAX_NAME)?),
+                b'L' => extension.name = Some(terminated(self.content(size, MAX_NAME)?)),
+                b'K' => extension.link = Some(terminated(self.content(size, MAX_NAME)?)),
                 b'x' => extension.read_pax(&self.content(size, MAX_PAX)?, start)?,
                 // Global records say things about all entries that follow; packages have comments at most.
                 b'g' => {
@@ -102,15 +146,14 @@ impl<'a> Members<'a> {
         kind: u8,
         size: u64,
         extension: Extension,
-    ) -> Result<Member, Problem> {
+    ) -> Result<Member, MembersError> {
         let at = header.at;
-        let text = |bytes: Vec<u8>| {
-            let until = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-            let (bytes, _) = bytes.split_at(until);
-            String::from_utf8(bytes.to_vec()).map_err(|_| tar(at, "a name is not UTF-8"))
+        let text = |bytes: Vec<u8>| match String::from_utf8(bytes) {
+            Ok(name) if name.contains('\0') => Err(tar(at, "a name has a NUL")),
+            name => name.map_err(|_| tar(at, "a name is not UTF-8")),
         };
         let name = text(extension.name.unwrap_or_else(|| header.name()))?;
-        let link = text(extension.link.unwrap_or_else(|| header.bytes(157..257).to_vec()))?;
+        let link = text(extension.link.unwrap_or_else(|| until_nul(header.bytes(157..257))))?;
         let size = extension.size.unwrap_or(size);
         let owner = |number: Option<u64>, range| {
             let number = number.map_or_else(|| header.number(range), Ok)?;
@@ -124,9 +167,9 @@ impl<'a> Members<'a> {
             b'1' => MemberKind::Hardlink(link),
             b'2' => MemberKind::Symlink(link),
             b'5' => MemberKind::Directory,
-            b'3' | b'4' => return Err(Problem::Special { name, kind: "a device" }),
-            b'6' => return Err(Problem::Special { name, kind: "a pipe" }),
-            _ => return Err(Problem::Special { name, kind: "of an unknown type" }),
+            b'3' | b'4' => return Err(MembersError::Special { name, kind: "a device" }),
+            b'6' => return Err(MembersError::Special { name, kind: "a pipe" }),
+            _ => return Err(MembersError::Special { name, kind: "of an unknown type" }),
         };
         let offset = self.at;
         // Readers disagree about whether a link or a folder with a size has content; so it must have none.
@@ -138,27 +181,44 @@ impl<'a> Members<'a> {
         Ok(Member { name, kind, mode, uid, gid, xattrs: extension.xattrs, offset, len: size })
     }
 
-    fn block(&mut self) -> Result<[u8; BLOCK as usize], Problem> {
+    /// Checks that there are only zeros behind the last entry, so that no other reader finds more there.
+    ///
+    /// # Errors
+    /// [`MembersError`].
+    pub fn finish(self) -> Result<(), MembersError> {
+        let mut at = self.at;
+        while at < self.end {
+            let len = usize::try_from(self.end - at).unwrap_or(usize::MAX).min(64 << 10);
+            let piece = self.source.read(at, len).map_err(MembersError::Read)?;
+            if piece.iter().any(|byte| *byte != 0) {
+                return Err(tar(at, "there is more behind the archive's end"));
+            }
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self) -> Result<[u8; BLOCK as usize], MembersError> {
         let mut block = [0; BLOCK as usize];
         let start = self.at;
         self.skip(BLOCK)?;
-        self.source.read_exact_at(&mut block, start).map_err(Problem::Read)?;
+        self.source.read_exact_at(&mut block, start).map_err(MembersError::Read)?;
         Ok(block)
     }
 
-    fn content(&mut self, size: u64, limit: u64) -> Result<Vec<u8>, Problem> {
+    fn content(&mut self, size: u64, limit: u64) -> Result<Vec<u8>, MembersError> {
         let start = self.at;
         if size > limit {
             return Err(tar(start, "a long name or pax record is too large"));
         }
         self.skip(size)?;
         let mut content = vec![0; usize::try_from(size).unwrap_or_default()];
-        self.source.read_exact_at(&mut content, start).map_err(Problem::Read)?;
+        self.source.read_exact_at(&mut content, start).map_err(MembersError::Read)?;
         Ok(content)
     }
 
     /// Goes behind a content and its padding, both of which must be there.
-    fn skip(&mut self, len: u64) -> Result<(), Problem> {
+    fn skip(&mut self, len: u64) -> Result<(), MembersError> {
         let padded = len.checked_next_multiple_of(BLOCK).and_then(|padded| self.at.checked_add(padded));
         self.at =
             padded.filter(|at| *at <= self.end).ok_or_else(|| tar(self.at, "the archive is cut off"))?;
@@ -178,7 +238,7 @@ impl Extension {
     }
 
     /// Reads `LENGTH KEY=VALUE\n` records (POSIX pax).
-    fn read_pax(&mut self, mut records: &[u8], at: u64) -> Result<(), Problem> {
+    fn read_pax(&mut self, mut records: &[u8], at: u64) -> Result<(), MembersError> {
         let wrong = || tar(at, "a pax record does not read");
         while !records.is_empty() {
             let space = records.iter().position(|byte| *byte == b' ').ok_or_else(wrong)?;
@@ -213,6 +273,19 @@ impl Extension {
     }
 }
 
+/// A field of fixed length, up to its terminator.
+fn until_nul(bytes: &[u8]) -> Vec<u8> {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+}
+
+/// A GNU long name, without its terminator.
+fn terminated(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    bytes
+}
+
 /// A header block; its fields are at fixed places (POSIX ustar).
 struct Header<'a> {
     block: &'a [u8; BLOCK as usize],
@@ -226,7 +299,6 @@ impl Header<'_> {
 
     /// The name, behind the prefix that ustar has for it (and GNU's format does not).
     fn name(&self) -> Vec<u8> {
-        let until_nul = |bytes: &[u8]| bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
         let name = until_nul(self.bytes(0..100));
         let prefix = until_nul(self.bytes(345..500));
         if self.bytes(257..265) == b"ustar\x0000" && !prefix.is_empty() {
@@ -237,7 +309,7 @@ impl Header<'_> {
     }
 
     /// Octal digits, or GNU's binary numbers with the first bit set.
-    fn number(&self, range: std::ops::Range<usize>) -> Result<u64, Problem> {
+    fn number(&self, range: std::ops::Range<usize>) -> Result<u64, MembersError> {
         let wrong = || tar(self.at, "a number does not read");
         let field = self.bytes(range);
         if let Some((first, rest)) = field.split_first()
@@ -252,7 +324,7 @@ impl Header<'_> {
     }
 
     /// The sum of all bytes, its own field counted as blanks.
-    fn check_sum(&self) -> Result<(), Problem> {
+    fn check_sum(&self) -> Result<(), MembersError> {
         let sum = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
         let actual = sum(self.block) - sum(self.bytes(148..156)) + 8 * u64::from(b' ');
         if self.number(148..156)? == actual {
@@ -263,6 +335,6 @@ impl Header<'_> {
     }
 }
 
-fn tar(offset: u64, reason: &'static str) -> Problem {
-    Problem::Tar { offset, reason }
+fn tar(offset: u64, reason: &'static str) -> MembersError {
+    MembersError::Tar { offset, reason }
 }
