@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use crate::tar::{self, Input, Manners};
 use crate::{Compression, Digest, Error, Hasher};
 
-pub use crate::tar::{Entry, Summary};
+pub use crate::tar::{Attributes, Entry, Summary};
 
 /// Bytes of a layer, uncompressed, at most: a bomb ends here.
 pub(crate) const MAX_LAYER: u64 = 256 << 30;

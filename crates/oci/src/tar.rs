@@ -38,6 +38,24 @@ pub struct Entry {
     pub size: u64,
     /// Byte of the stream at which the content starts.
     pub offset: u64,
+    /// Who it belongs to, and what else an entry says of itself beside what it is.
+    pub attributes: Attributes,
+}
+
+/// What an entry says of itself beside what it is. A number that cannot be read is 0, as in most readers: nothing is
+/// refused for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Permission bits with set-uid, set-gid and sticky: `0o7777` at most.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u64,
+    /// Group.
+    pub gid: u64,
+    /// Modification time, in whole seconds since 1970.
+    pub mtime: u64,
+    /// Extended attributes, in the order of the records: `SCHILY.xattr.*`, without that prefix.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What the whole stream told.
@@ -123,8 +141,16 @@ pub(crate) fn read<R: Input>(
             continue;
         }
 
-        let Extension { path, link, size: long_size } = std::mem::take(&mut extension);
+        let Extension { path, link, size: long_size, uid, gid, mtime, xattrs } =
+            std::mem::take(&mut extension);
         size = long_size.unwrap_or(size);
+        let attributes = Attributes {
+            mode: u32::try_from(header.number(100, 8) & 0o7777).unwrap_or_default(),
+            uid: uid.unwrap_or_else(|| header.number(108, 8)),
+            gid: gid.unwrap_or_else(|| header.number(116, 8)),
+            mtime: mtime.unwrap_or_else(|| header.number(136, 12)),
+            xattrs,
+        };
         let raw = path.unwrap_or_else(|| header.path());
         let shown = String::from_utf8_lossy(&raw).into_owned();
         let relative = |raw: &[u8]| match manners {
@@ -169,7 +195,7 @@ pub(crate) fn read<R: Input>(
         let span =
             size.checked_add(padding(size)).ok_or_else(|| fail(format!("entry `{shown}`: {size} bytes")))?;
         let mut content = input.by_ref().take(size);
-        visit(Entry { path, kind, link, size, offset }, &mut content)?;
+        visit(Entry { path, kind, link, size, offset, attributes }, &mut content)?;
         let left = content.limit();
         skip(&mut input, left + padding(size), offset)?;
         offset = offset.checked_add(span).ok_or_else(|| fail(format!("entry `{shown}`: {size} bytes")))?;
@@ -224,6 +250,10 @@ struct Extension {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<u64>,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Extension {
@@ -248,13 +278,29 @@ impl Extension {
                         key if key.starts_with(b"GNU.sparse.") => {
                             return Err("it has a sparse file".to_owned());
                         }
-                        _ => {}
+                        // What a global record says of owners and times holds for nobody here: no writer of layers
+                        // has one.
+                        _ if kind == b'g' => {}
+                        b"uid" => self.uid = whole(value),
+                        b"gid" => self.gid = whole(value),
+                        b"mtime" => self.mtime = whole(value),
+                        _ => {
+                            if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                                self.xattrs.push((name.to_vec(), value.to_vec()));
+                            }
+                        }
                     }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The digits before a point: times have fractions.
+fn whole(value: &[u8]) -> Option<u64> {
+    let digits_of = value.split(|byte| *byte == b'.').next().unwrap_or_default();
+    std::str::from_utf8(digits_of).ok().and_then(|text| digits(text, 10))
 }
 
 type Record<'a> = (&'a [u8], &'a [u8]);
@@ -297,6 +343,10 @@ impl Header<'_> {
         } else {
             Err(format!("a header's checksum says {expected}, it is {found}"))
         }
+    }
+
+    fn number(&self, start: usize, length: usize) -> u64 {
+        number(self.field(start, length)).unwrap_or_default()
     }
 
     fn size(&self) -> Result<u64, String> {
@@ -467,6 +517,35 @@ mod tests {
         let visit = &mut |_: Entry, content: &mut dyn Read| io::copy(content, &mut io::sink()).map(drop);
         let error = read(&bytes[..600], Manners::Strict, visit).unwrap_err();
         assert!(error.to_string().contains("it ends in the middle"), "{error}");
+    }
+
+    #[test]
+    fn attributes_come_from_the_header_and_its_records() {
+        let mut builder = Builder::new(Vec::new());
+        let mut header = Made::new_ustar();
+        header.set_path("a").unwrap();
+        header.set_mode(0o104_755);
+        header.set_uid(7);
+        header.set_gid(8);
+        header.set_mtime(9);
+        header.set_size(0);
+        header.set_cksum();
+        builder.append(&header, io::empty()).unwrap();
+        let records: [(&str, &[u8]); 4] = [
+            ("uid", b"3000000"),
+            ("mtime", b"12.5"),
+            ("SCHILY.xattr.user.b", b"2\0"),
+            ("SCHILY.xattr.user.a", b"1"),
+        ];
+        builder.append_pax_extensions(records).unwrap();
+        header.set_path("b").unwrap();
+        header.set_cksum();
+        builder.append(&header, io::empty()).unwrap();
+        let mut found = Vec::new();
+        scan(builder.into_inner().unwrap().as_slice(), |entry| found.push(entry.attributes)).unwrap();
+        let plain = Attributes { mode: 0o4755, uid: 7, gid: 8, mtime: 9, xattrs: Vec::new() };
+        let xattrs = vec![(b"user.b".to_vec(), b"2\0".to_vec()), (b"user.a".to_vec(), b"1".to_vec())];
+        assert_eq!(found, [plain.clone(), Attributes { uid: 3_000_000, mtime: 12, xattrs, ..plain }]);
     }
 
     #[test]

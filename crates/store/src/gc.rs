@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use imgforge_oci::Digest;
 
 use crate::error::{At as _, StoreError};
-use crate::record::record_blobs;
+use crate::record::{Needs, record_needs};
 use crate::{Store, lock};
 
 /// What is to stay. Without an age and a size, only remains are removed.
@@ -18,7 +18,8 @@ use crate::{Store, lock};
 pub struct GcPolicy {
     /// Removes what was not used for longer than this.
     pub max_age: Option<Duration>,
-    /// Then removes what was used least recently, until the blobs take no more than this many bytes.
+    /// Then removes what was used least recently, until the blobs, and what records beside them stand for, take no more
+    /// than this many bytes.
     pub max_size: Option<u64>,
     /// Blobs that stay in any case. They count towards the size.
     pub keep: HashSet<Digest>,
@@ -35,6 +36,8 @@ pub struct GcReport {
     pub bytes: u64,
     /// Records removed: those whose blobs are gone, and those of the same age without any.
     pub records: usize,
+    /// Bytes of what the removed records stood for beside blobs: unpacked layers.
+    pub record_bytes: u64,
     /// Unfinished work of processes that are no more, and damaged blobs, in files.
     pub remains: usize,
     /// Bytes of those.
@@ -43,21 +46,54 @@ pub struct GcReport {
     pub kept: usize,
     /// Their bytes.
     pub kept_bytes: u64,
+    /// Bytes of what the records that stay stand for beside blobs.
+    pub kept_record_bytes: u64,
 }
 
-/// One blob, and when it was last used.
-struct Candidate {
-    used: SystemTime,
+/// One blob.
+struct Blob {
     digest: Digest,
     size: u64,
+}
+
+/// A blob, or a record that stands for something that is none; and when it was last used.
+struct Candidate {
+    used: SystemTime,
+    item: Item,
+    size: u64,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Item {
+    Blob(Digest),
+    /// Its place among all records.
+    Record(usize),
+}
+
+/// A record's file.
+struct Recorded {
+    name: String,
+    path: PathBuf,
+    /// None when it is damaged.
+    needs: Option<Needs>,
+    used: SystemTime,
+}
+
+impl Recorded {
+    /// Bytes of what it stands for beside blobs.
+    fn size(&self) -> u64 {
+        self.needs.as_ref().map_or(0, |needs| needs.size)
+    }
 }
 
 /// What is to go.
 #[derive(Default)]
 struct Selection {
-    blobs: Vec<Candidate>,
+    blobs: Vec<Blob>,
     records: Vec<PathBuf>,
+    record_bytes: u64,
     kept: BTreeMap<Digest, u64>,
+    kept_record_bytes: u64,
 }
 
 impl Store {
@@ -142,42 +178,63 @@ impl Store {
         now: SystemTime,
         lease: Option<SystemTime>,
     ) -> Result<Selection, StoreError> {
-        let records = self.record_files()?;
+        let mut records = Vec::new();
         let mut keep = policy.keep.clone();
-        for (name, path) in &records {
-            if policy.keep_records.contains(name) {
-                keep.extend(record_blobs(path).unwrap_or_default());
+        for (name, path) in self.record_files()? {
+            let Some(used) = modified(&path)? else { continue };
+            let needs = record_needs(&path);
+            if let Some(needs) = &needs
+                && policy.keep_records.contains(&name)
+            {
+                keep.extend(&needs.blobs);
             }
+            records.push(Recorded { name, path, needs, used });
         }
         let kept = self.blobs()?;
-        let mut total: u64 = kept.values().sum();
+        let total_of_records: u64 = records.iter().map(Recorded::size).sum();
+        let mut total = kept.values().sum::<u64>() + total_of_records;
         let mut selection = Selection { kept, ..Selection::default() };
+        let is_leased = |used: SystemTime| lease.is_some_and(|began| used >= began);
+        let is_wanted =
+            |record: &Recorded| policy.keep_records.contains(&record.name) || is_leased(record.used);
         let mut candidates = Vec::new();
         for (digest, size) in &selection.kept {
             let used = self.last_use(digest)?;
-            if !keep.contains(digest) && lease.is_none_or(|began| used < began) {
-                candidates.push(Candidate { used, digest: *digest, size: *size });
+            if !keep.contains(digest) && !is_leased(used) {
+                candidates.push(Candidate { used, item: Item::Blob(*digest), size: *size });
             }
         }
-        candidates.sort_by_key(|candidate| (candidate.used, candidate.digest));
-        for candidate in candidates {
+        let sized = records.iter().enumerate().filter(|(_, record)| record.size() > 0 && !is_wanted(record));
+        candidates.extend(sized.map(|(number, record)| Candidate {
+            used: record.used,
+            item: Item::Record(number),
+            size: record.size(),
+        }));
+        candidates.sort_by(|a, b| (a.used, &a.item).cmp(&(b.used, &b.item)));
+        let mut dropped = HashSet::new();
+        for Candidate { used, item, size } in candidates {
             let is_large = policy.max_size.is_some_and(|max| total > max);
-            if is_large || is_old(policy, now, candidate.used) {
-                total -= candidate.size;
-                selection.kept.remove(&candidate.digest);
-                selection.blobs.push(candidate);
+            if is_large || is_old(policy, now, used) {
+                total -= size;
+                match item {
+                    Item::Blob(digest) => {
+                        selection.kept.remove(&digest);
+                        selection.blobs.push(Blob { digest, size });
+                    }
+                    Item::Record(number) => _ = dropped.insert(number),
+                }
             }
         }
-        for (name, path) in records {
-            let Some(used) = modified(&path)? else { continue };
-            let blobs = record_blobs(&path);
-            let is_whole = blobs
-                .as_ref()
-                .is_some_and(|blobs| blobs.iter().all(|blob| selection.kept.contains_key(blob)));
-            let is_idle = blobs.is_some_and(|blobs| blobs.is_empty()) && is_old(policy, now, used);
-            let is_wanted = policy.keep_records.contains(&name) || lease.is_some_and(|began| used >= began);
-            if !is_whole || (is_idle && !is_wanted) {
-                selection.records.push(path);
+        for (number, record) in records.into_iter().enumerate() {
+            let blobs = record.needs.as_ref().map(|needs| &needs.blobs);
+            let is_whole =
+                blobs.is_some_and(|blobs| blobs.iter().all(|blob| selection.kept.contains_key(blob)));
+            let is_idle = blobs.is_some_and(Vec::is_empty) && is_old(policy, now, record.used);
+            if !is_whole || (is_idle && !is_wanted(&record)) || dropped.contains(&number) {
+                selection.record_bytes += record.size();
+                selection.records.push(record.path);
+            } else {
+                selection.kept_record_bytes += record.size();
             }
         }
         Ok(selection)
@@ -250,10 +307,12 @@ impl Selection {
             bytes: self.blobs.iter().map(|blob| blob.size).sum(),
             removed: self.blobs.iter().map(|blob| blob.digest).collect(),
             records: self.records.len(),
+            record_bytes: self.record_bytes,
             remains: remains.len(),
             remains_bytes: remains.iter().map(|(_, size)| size).sum(),
             kept: self.kept.len(),
             kept_bytes: self.kept.values().sum(),
+            kept_record_bytes: self.kept_record_bytes,
         }
     }
 }

@@ -10,6 +10,9 @@
 //!                            the stamp's own mtime is when the blob was last used
 //!   layers/<format>/<key>    records: JSON, with the blobs that each needs; its mtime is its last use
 //!   artifacts/<key>          likewise; any other folder of records may be added the same way
+//!   unpacked/<format>/…      likewise, of layers that are unpacked: each stands for a folder in `rootfs/`, whose bytes
+//!                            count when the store is to shrink
+//!   rootfs/                  those folders, made and removed by `imgforge-sandbox`: see there
 //!   indexes/                 lists of packages that the resolver has read: its own cache, which is neither checked
 //!                            nor collected here, and may be deleted while no build runs
 //!   locks/gate               held for microseconds: shared by a lookup or a commit, exclusive by a removal
@@ -17,6 +20,7 @@
 //!   locks/work-…             one per piece of work under way, locked by whoever does it
 //!   tmp/                     unfinished work; anything in it may be deleted
 //!   tmp/<hex>.part           an interrupted download, resumed by the next one
+//!   tmp/folder-…/            a folder that somebody works in, locked for as long as that takes
 //! ```
 //!
 //! # Killed at any point
@@ -48,6 +52,7 @@
 mod blob;
 mod direct;
 mod error;
+mod folder;
 mod gc;
 mod lock;
 mod partial;
@@ -66,6 +71,7 @@ use imgforge_oci::Digest;
 
 pub use blob::{BlobState, BlobWriter, HashingWriter};
 pub use error::StoreError;
+pub use folder::Folder;
 pub use gc::{GcPolicy, GcReport};
 pub use lock::{Lease, WorkLock};
 pub use partial::{Finished, Partial};
@@ -77,7 +83,8 @@ use error::At as _;
 const VERSION: &str = "1";
 
 /// What is in the folder beside records, and which no bucket of them may be called.
-const RESERVED: [&str; 7] = ["version", "CACHEDIR.TAG", "blobs", "stamps", "indexes", "locks", "tmp"];
+const RESERVED: [&str; 8] =
+    ["version", "CACHEDIR.TAG", "blobs", "stamps", "indexes", "rootfs", "locks", "tmp"];
 
 /// An open store. Clones share it; threads may use one at the same time.
 #[derive(Clone, Debug)]

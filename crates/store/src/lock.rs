@@ -202,7 +202,7 @@ fn open(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).at(path)
 }
 
-fn attempt(file: &File, path: &Path) -> Result<bool, StoreError> {
+pub(crate) fn attempt(file: &File, path: &Path) -> Result<bool, StoreError> {
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(true),
@@ -233,7 +233,7 @@ fn lock_error(error: Errno, path: &Path) -> StoreError {
 }
 
 /// Whether the open file is still the one at the path.
-fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
+pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
     let ours = file.metadata().at(path)?;
     match fs::symlink_metadata(path) {
         Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),

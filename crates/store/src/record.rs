@@ -28,7 +28,22 @@ struct Envelope<'a> {
 #[derive(Serialize, Deserialize)]
 struct Record<V> {
     blobs: Vec<Digest>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    size: u64,
     value: V,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(size: &u64) -> bool {
+    *size == 0
+}
+
+/// What the collector has to know of a record.
+pub(crate) struct Needs {
+    /// Without which it is of no use.
+    pub(crate) blobs: Vec<Digest>,
+    /// Bytes of what it stands for beside the blobs.
+    pub(crate) size: u64,
 }
 
 impl Store {
@@ -53,6 +68,11 @@ impl Store {
                 return Ok(None);
             }
         }
+        // Under the gate, so that it is either gone by now or stays for as long as the caller has a lease.
+        let _gate = self.gate_shared()?;
+        if !path.exists() {
+            return Ok(None);
+        }
         touch(&path)?;
         Ok(Some(record.value))
     }
@@ -71,10 +91,33 @@ impl Store {
         value: &T,
         blobs: &[Digest],
     ) -> Result<(), StoreError> {
+        self.write_record(bucket, key, &Record { blobs: blobs.to_vec(), size: 0, value })
+    }
+
+    /// Writes a record of something that is no blob and takes `size` bytes, more than none: the collector counts them,
+    /// and lets the record go as it does with blobs. Whoever keeps the thing removes it when its record is gone.
+    ///
+    /// # Errors
+    /// As for [`put_record`](Self::put_record).
+    pub fn put_record_of_size<T: Serialize>(
+        &self,
+        bucket: &str,
+        key: &str,
+        value: &T,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        self.write_record(bucket, key, &Record { blobs: Vec::new(), size: size.max(1), value })
+    }
+
+    fn write_record<T: Serialize>(
+        &self,
+        bucket: &str,
+        key: &str,
+        record: &Record<T>,
+    ) -> Result<(), StoreError> {
         let path = self.record_path(bucket, key)?;
         let json = |source| StoreError::Record { bucket: bucket.to_owned(), key: key.to_owned(), source };
-        let record = Record { blobs: blobs.to_vec(), value };
-        let record = serde_json::value::to_raw_value(&record).map_err(json)?;
+        let record = serde_json::value::to_raw_value(record).map_err(json)?;
         let sha256 = Digest::of(record.get().as_bytes()).hex().into();
         let mut text = serde_json::to_vec(&Envelope { sha256, record: &record }).map_err(json)?;
         text.push(b'\n');
@@ -136,9 +179,10 @@ impl Store {
     }
 }
 
-/// The blobs that a record's file names; none when it is damaged or gone.
-pub(crate) fn record_blobs(path: &Path) -> Option<Vec<Digest>> {
-    Some(open_envelope::<serde::de::IgnoredAny>(&fs::read(path).ok()?)?.blobs)
+/// What a record's file names; none when it is damaged or gone.
+pub(crate) fn record_needs(path: &Path) -> Option<Needs> {
+    let Record { blobs, size, .. } = open_envelope::<serde::de::IgnoredAny>(&fs::read(path).ok()?)?;
+    Some(Needs { blobs, size })
 }
 
 fn open_envelope<T: DeserializeOwned>(text: &[u8]) -> Option<Record<T>> {

@@ -8,7 +8,7 @@ use imgforge_oci::Digest;
 use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use crate::error::{At as _, StoreError};
-use crate::record::record_blobs;
+use crate::record::record_needs;
 use crate::{BlobState, Store};
 
 /// Something that [`Store::verify`] found broken, and removed from its place.
@@ -70,7 +70,7 @@ impl Store {
         let mut records = self.record_files()?;
         records.sort();
         for (name, path) in records {
-            if record_blobs(&path).is_none() && path.exists() {
+            if record_needs(&path).is_none() && path.exists() {
                 fs::remove_file(&path).at(&path)?;
                 damaged.push(Damaged::Record { name });
             }

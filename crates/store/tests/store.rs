@@ -420,6 +420,53 @@ fn gc_under_a_lease_keeps_what_was_used_since() {
     assert_eq!((report.removed.len(), report.kept, report.records), (3, 0, 1));
 }
 
+/// Two records of 1,000 bytes each, used 1 and 3 hours ago, among the blobs of [`aged`]: which of the two stay?
+fn check_gc_of_sized_records(policy: GcPolicy, expected: [bool; 2]) -> GcReport {
+    let (_dir, store, _) = aged();
+    for (key, hours) in [("young", 1), ("old", 3)] {
+        store.put_record_of_size("unpacked/1", key, &key, 1000).unwrap();
+        let file = fs::File::options().write(true).open(store.root().join("unpacked/1").join(key)).unwrap();
+        file.set_modified(SystemTime::now() - HOUR * hours).unwrap();
+    }
+    let planned = store.plan_gc(&policy, SystemTime::now()).unwrap();
+    let report = store.gc(&policy, SystemTime::now()).unwrap();
+    assert_eq!(planned, report);
+    let stay = ["young", "old"].map(|key| store.record::<String>("unpacked/1", key).unwrap().is_some());
+    assert_eq!(stay, expected);
+    assert_eq!(report.record_bytes + report.kept_record_bytes, 2000);
+    assert_eq!(report.kept_record_bytes, 1000 * stay.iter().filter(|stays| **stays).count() as u64);
+    report
+}
+
+#[test]
+fn gc_counts_what_records_stand_for() {
+    check_gc_of_sized_records(GcPolicy::default(), [true, true]);
+    check_gc_of_sized_records(GcPolicy { max_age: Some(HOUR * 2), ..GcPolicy::default() }, [true, false]);
+    // Of 2,500 bytes: the blobs of hours 5, 4 and 3, and the record of hour 3.
+    let policy = GcPolicy { max_size: Some(1300), ..GcPolicy::default() };
+    assert_eq!(check_gc_of_sized_records(policy, [true, false]).removed.len(), 3);
+    let keep_records = HashSet::from(["unpacked/1/old".to_owned()]);
+    let policy = GcPolicy { max_size: Some(0), keep_records, ..GcPolicy::default() };
+    check_gc_of_sized_records(policy, [false, true]);
+}
+
+#[test]
+fn folders_are_their_makers_until_they_die() {
+    let (_dir, store) = store();
+    let (held, left) = (store.folder().unwrap(), store.folder().unwrap());
+    assert_ne!(held.path(), left.path());
+    fs::write(left.path().join("file"), "x").unwrap();
+    let path = left.path().to_owned();
+    drop(left);
+    let found = store.abandoned_folders().unwrap();
+    assert!(found.len() == 1 && found[0].path() == path);
+    assert!(store.abandoned_folders().unwrap().is_empty(), "they are locked by whoever got them");
+    assert_eq!(store.gc(&GcPolicy::default(), SystemTime::now()).unwrap().remains, 0);
+    held.persist(&store.root().join("rootfs/1/x")).unwrap();
+    assert!(path.join("file").exists() && store.root().join("rootfs/1/x").is_dir());
+    assert!(store.folder().unwrap().persist(&path).is_err());
+}
+
 #[test]
 fn gc_removes_remains_that_nobody_holds() {
     let (_dir, store) = store();
