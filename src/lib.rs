@@ -23,6 +23,7 @@ pub mod environments;
 mod error;
 pub mod facts;
 pub mod fetch;
+mod hashes;
 pub mod image;
 pub mod images_lock;
 pub mod plan;

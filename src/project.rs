@@ -26,6 +26,7 @@ use crate::environments::{self, Selected};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::fetch::Fetcher;
+use crate::hashes::HashBook;
 use crate::images_lock::{DebianPins, ImagesLock, Outcome, OutcomeLayer};
 use crate::plan::{self, Rank};
 use crate::unit::{LayerSpec, Unit};
@@ -201,6 +202,7 @@ impl Project {
     pub fn prepare(&self, tools: &Tools<'_>, lock: &mut ImagesLock) -> Result<Prepared, Error> {
         let mut units = Units::default();
         let mut images = Vec::new();
+        let mut hashes = HashBook::new(tools.store, tools.host.now);
         let mut mirrors: Vec<String> = self
             .config
             .bases
@@ -263,8 +265,12 @@ impl Project {
                 for (number, spec) in table.files.iter().enumerate() {
                     let source = self.folder.join(&spec.src);
                     let exclude = [self.own_files(&source), spec.exclude.clone()].concat();
-                    let tree = imgforge_layer::files(&source, &spec.dest, &exclude).map_err(|source| {
-                        Error::Files { image: name.clone(), src: spec.src.clone(), source: Box::new(source) }
+                    let page = hashes.page(&source)?;
+                    let tree = imgforge_layer::files(&source, &spec.dest, &exclude, page);
+                    let tree = tree.map_err(|source| Error::Files {
+                        image: name.clone(),
+                        src: spec.src.clone(),
+                        source: Box::new(source),
                     })?;
                     let tree = if merged { merge_usr(name, spec, &tree)? } else { tree };
                     own.push(units.add(Unit::files(number, &spec.dest, tree)));
@@ -277,6 +283,7 @@ impl Project {
                 });
             }
         }
+        hashes.keep()?;
         images.sort_by(|a, b| (&a.name, &a.platform).cmp(&(&b.name, &b.platform)));
         self.drop_unused_pins(lock)?;
         Ok(Prepared { units: units.all, images, mirrors })

@@ -175,3 +175,20 @@ fn pruning_takes_files_and_dead_drafts() {
     left.sort();
     assert_eq!(left, [living.as_str(), ".gitignore", "mine"]);
 }
+
+#[test]
+fn an_edit_is_noticed_whatever_its_times_say() {
+    let project = Project::new();
+    let build = || text(&done(&mut project.imgforge(&["build"])).stdout);
+    let old = fs::metadata(project.path("hello.txt")).unwrap().modified().unwrap();
+    let first = build();
+    // From now on the file is one that was left alone for long enough to be remembered.
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    assert_eq!((build(), build()), (first.clone(), first.clone()));
+    fs::write(project.path("hello.txt"), "hallo\n").unwrap();
+    fs::File::options().write(true).open(project.path("hello.txt")).unwrap().set_modified(old).unwrap();
+    let second = build();
+    assert_ne!(second, first);
+    fs::write(project.path("hello.txt"), "hello\n").unwrap();
+    assert_eq!(build(), first);
+}

@@ -3,26 +3,34 @@
 //! What is taken is names, contents, executable bits and symbolic links as links. Owners, times and other mode bits
 //! stay behind: they are the checkout's, not the application's.
 
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use ignore::WalkBuilder;
 use ignore::gitignore::GitignoreBuilder;
-use imgforge_oci::{Digest, Hasher};
+use rayon::prelude::*;
 
+use crate::hashes::{Hashed, Hashes};
 use crate::tree::{Content, Entry, Tree, TreeError, TreePath};
 
 /// Reads `source` (a folder or a single file) into a tree at `destination`.
 ///
 /// A folder's content lies right below the destination; a file gets the destination as its own path, or its name
 /// below it when `destination` ends in `/`. `exclude` has the syntax of gitignore, relative to `source`, without regard
-/// to any ignore file on the host. Every file is hashed now, and its hash is verified when the layer is written.
+/// to any ignore file on the host. Every file is hashed now, on rayon's threads, unless `hashes` knows it; the hash is
+/// verified when the layer is written.
 ///
 /// # Errors
 /// [`FilesError`], by what failed.
-pub fn files(source: &Path, destination: &str, exclude: &[String]) -> Result<Tree, FilesError> {
+pub fn files(
+    source: &Path,
+    destination: &str,
+    exclude: &[String],
+    hashes: &mut Hashes,
+) -> Result<Tree, FilesError> {
     let mut tree = Tree::new();
     let metadata = fs::metadata(source).map_err(FilesError::Read)?;
     if metadata.is_file() {
@@ -31,7 +39,9 @@ pub fn files(source: &Path, destination: &str, exclude: &[String]) -> Result<Tre
             true => format!("{destination}{name}"),
             false => destination.to_owned(),
         };
-        tree.insert(TreePath::new(&path)?, file(source)?)?;
+        let hashed = hashes.of("", source, &metadata).map_err(FilesError::Read)?;
+        hashes.saw(String::new(), &hashed);
+        tree.insert(TreePath::new(&path)?, regular(source.to_owned(), &metadata, &hashed))?;
         return Ok(tree);
     }
     if !metadata.is_dir() {
@@ -43,6 +53,7 @@ pub fn files(source: &Path, destination: &str, exclude: &[String]) -> Result<Tre
         let entry = Entry::implied(&path);
         tree.insert(path, entry)?;
     }
+    let mut files = Vec::new();
     for found in walk(source, exclude)? {
         let found = found.map_err(|error| FilesError::Walk { path: source.to_owned(), source: error })?;
         let relative = found.path().strip_prefix(source).unwrap_or(found.path());
@@ -53,10 +64,34 @@ pub fn files(source: &Path, destination: &str, exclude: &[String]) -> Result<Tre
             continue;
         }
         let path = TreePath::new(&format!("{root}/{relative}"))?;
-        let entry = entry(found.path(), &path)?;
-        tree.insert(path, entry)?;
+        let metadata = fs::symlink_metadata(found.path()).map_err(FilesError::Read)?;
+        if metadata.is_file() {
+            let name = relative.to_owned();
+            files.push(Found { name, path, metadata, file: found.into_path() });
+        } else {
+            let entry = other(found.path(), &path, &metadata)?;
+            tree.insert(path, entry)?;
+        }
+    }
+    let known = &*hashes;
+    let hash = |found: &Found| known.of(&found.name, &found.file, &found.metadata);
+    let hashed: Vec<_> = files.par_iter().map(hash).collect();
+    for (Found { name, path, file, metadata }, hashed) in files.into_iter().zip(hashed) {
+        let hashed = hashed.map_err(FilesError::Read)?;
+        hashes.saw(name, &hashed);
+        tree.insert(path, regular(file, &metadata, &hashed))?;
     }
     Ok(tree)
+}
+
+/// A file of the host, before it is hashed.
+struct Found {
+    /// Its path in the folder.
+    name: String,
+    /// Its path in the image.
+    path: TreePath,
+    file: PathBuf,
+    metadata: Metadata,
 }
 
 /// Why application files can't be taken.
@@ -116,38 +151,34 @@ fn walk(source: &Path, exclude: &[String]) -> Result<ignore::Walk, FilesError> {
     Ok(WalkBuilder::new(source).standard_filters(false).follow_links(false).filter_entry(keep).build())
 }
 
-fn entry(path: &Path, destination: &TreePath) -> Result<Entry, FilesError> {
-    let kind = fs::symlink_metadata(path).map_err(FilesError::Read)?.file_type();
+/// What is no regular file.
+fn other(path: &Path, destination: &TreePath, metadata: &Metadata) -> Result<Entry, FilesError> {
+    let kind = metadata.file_type();
     if kind.is_dir() {
         Ok(Entry::implied(destination))
     } else if kind.is_symlink() {
         let target = fs::read_link(path).map_err(FilesError::Read)?;
         let target = target.to_str().ok_or_else(|| FilesError::NotUtf8 { path: path.to_owned() })?;
         Ok(Entry::symlink(target))
-    } else if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
-        Err(FilesError::Special { path: path.to_owned() })
     } else {
-        file(path)
+        Err(FilesError::Special { path: path.to_owned() })
     }
 }
 
-fn file(path: &Path) -> Result<Entry, FilesError> {
-    let (digest, len, mode) = hash(path).map_err(FilesError::Read)?;
-    Ok(Entry::file(Content::Host { path: path.to_owned(), len }, Some(digest), mode & 0o111 != 0))
-}
-
-fn hash(path: &Path) -> io::Result<(Digest, u64, u32)> {
-    let mut file = fs::File::open(path)?;
-    let mode = file.metadata()?.permissions().mode();
-    let mut hasher = Hasher::new();
-    io::copy(&mut file, &mut hasher)?;
-    let len = hasher.len();
-    Ok((hasher.finish(), len, mode))
+fn regular(path: PathBuf, metadata: &Metadata, hashed: &Hashed) -> Entry {
+    let is_executable = metadata.permissions().mode() & 0o111 != 0;
+    Entry::file(Content::Host { path, len: hashed.len }, Some(hashed.digest), is_executable)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hashes::Remembered;
+
+    /// Nothing is remembered.
+    fn anew() -> Hashes {
+        Hashes::new(Remembered::default(), 0)
+    }
 
     const PATHS: [&str; 7] = [
         "app/__init__.py",
@@ -172,7 +203,7 @@ mod tests {
         }
         fs::write(folder.path().join(".gitignore"), "*.py\n").unwrap();
         let exclude: Vec<String> = exclude.iter().map(|pattern| (*pattern).to_owned()).collect();
-        let tree = files(folder.path(), "/srv", &exclude).unwrap();
+        let tree = files(folder.path(), "/srv", &exclude, &mut anew()).unwrap();
         let found: Vec<_> = tree
             .iter()
             .filter(|(path, entry)| !entry.is_directory() && path.as_str() != "srv/.gitignore")
@@ -205,8 +236,22 @@ mod tests {
         fs::write(&file, "x").unwrap();
         for (host, image) in [(0o600, 0o644), (0o664, 0o644), (0o700, 0o755), (0o654, 0o755)] {
             fs::set_permissions(&file, PermissionsExt::from_mode(host)).unwrap();
-            let tree = files(&file, "/bin/", &[]).unwrap();
+            let tree = files(&file, "/bin/", &[], &mut anew()).unwrap();
             assert_eq!(tree.get(&TreePath::new("bin/run").unwrap()).unwrap().mode, image, "{host:o}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_what_was_hashed_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        for later in ["of", "other bytes"] {
+            fs::write(&file, "as").unwrap();
+            let tree = files(&file, "/file", &[], &mut anew()).unwrap();
+            fs::write(&file, later).unwrap();
+            let error = crate::write_layer(&tree, crate::Codec::None, 0, &mut Vec::new()).unwrap_err();
+            let expected = format!("{} is not what it was when it was hashed", file.display());
+            assert!(error.to_string().starts_with(&expected), "{error}");
         }
     }
 }

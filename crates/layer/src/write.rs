@@ -82,8 +82,11 @@ pub enum WriteError {
         /// The bytes'.
         actual: Digest,
     },
-    /// A host file has another length than when the tree was made.
-    #[error("{file} changed while it was read; run the build again")]
+    /// A host file is not what it was when it was hashed.
+    #[error(
+        "{file} is not what it was when it was hashed; run the build again, after `touch {file}` if nobody has written to \
+         it just now"
+    )]
     Changed {
         /// The host file.
         file: String,
@@ -433,14 +436,22 @@ enum Plain<'scope> {
 
 enum PlainMessage {
     Bytes(Vec<u8>),
-    BeginFile(Arc<(TreePath, Digest)>),
+    BeginFile(Arc<Expected>),
     EndFile,
+}
+
+/// What a file must hash to.
+struct Expected {
+    path: TreePath,
+    sha256: Digest,
+    /// Its path on the host, if it comes from there.
+    host: Option<String>,
 }
 
 #[derive(Default)]
 struct PlainState {
     hasher: PairHasher,
-    file: Option<Arc<(TreePath, Digest)>>,
+    file: Option<Arc<Expected>>,
 }
 
 impl PlainState {
@@ -453,9 +464,12 @@ impl PlainState {
             }
             PlainMessage::EndFile => {
                 if let (Some(file), Some(actual)) = (self.file.take(), self.hasher.end()) {
-                    let (path, expected) = &*file;
+                    let Expected { path, sha256: expected, host } = &*file;
                     if actual != *expected {
-                        return Err(WriteError::Content { path: path.clone(), expected: *expected, actual });
+                        return Err(match host {
+                            Some(file) => WriteError::Changed { file: file.clone() },
+                            None => WriteError::Content { path: path.clone(), expected: *expected, actual },
+                        });
                     }
                 }
             }
@@ -499,10 +513,12 @@ impl<'scope> Plain<'scope> {
     }
 
     fn begin_file(&mut self, path: &TreePath, file: &File) -> Result<(), WriteError> {
-        match file.sha256 {
-            Some(sha256) => self.message(PlainMessage::BeginFile(Arc::new((path.clone(), sha256)))),
-            None => Ok(()),
-        }
+        let Some(sha256) = file.sha256 else { return Ok(()) };
+        let host = match &file.content {
+            Content::Host { path, .. } => Some(path.display().to_string()),
+            _ => None,
+        };
+        self.message(PlainMessage::BeginFile(Arc::new(Expected { path: path.clone(), sha256, host })))
     }
 
     fn end_file(&mut self) -> Result<(), WriteError> {
