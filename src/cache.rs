@@ -15,6 +15,15 @@
 //! its diff ID and hold what the listing says, and where images.lock has a record for the key it must be the same layer. An entry that fails is passed
 //! over, and the layer is made. Who may write to the repository is trusted to have made a layer from what its key names,
 //! where images.lock has no record to compare with: give write access to those who may push images.
+//!
+//! # Without the bytes
+//! A push needs a layer's bytes only where its destination lacks them. Without them can be known that manifest, record and
+//! listing are what their digests say, and that they agree with each other and with the plan. Not that there is a blob of
+//! that digest, that it inflates to the diff ID, or that the listing is what is in it. So an entry is used without its
+//! bytes only where somebody else says the same of the layer ([`Vouched`]); the bytes of all others are fetched and
+//! verified at once. What is left is verified when the bytes are fetched after all. When they never are, the registry has
+//! them under their digest, and only the listing is believed: it decides which of two packages has a path that both bring,
+//! and whether application files lie where a package has its own. What was found out by it is not kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -22,12 +31,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use imgforge_oci::json::canonical;
-use imgforge_oci::{Blob, Descriptor, Digest, Kind, MediaType, kind, layer, read};
+use imgforge_oci::{Blob, Descriptor, DiffId, Digest, Image, Kind, MediaType, kind, layer, read};
 use imgforge_registry::{Client, FileContent, Reason, Reference, Repository, TagOrDigest, Uploaded};
 use imgforge_store::Store;
 use serde_json::json;
 
 use crate::error::Error;
+use crate::image::KEY_ANNOTATION;
+use crate::images_lock::ImagesLock;
+use crate::unit::LayerSpec;
 use crate::workshop::{LayerRecord, Listed, Listing, What};
 
 /// Media type of an entry's config.
@@ -55,6 +67,32 @@ pub struct Cache<'a> {
 pub struct Entry {
     /// What it says of the layer.
     pub record: LayerRecord,
+}
+
+/// What others than the cache say of layers: digest, diff ID and size, by the layer's key.
+#[derive(Clone, Debug, Default)]
+pub struct Vouched(BTreeMap<String, (Digest, DiffId, u64)>);
+
+impl Vouched {
+    /// By images.lock, which is reviewed.
+    pub fn by_lock(lock: &ImagesLock) -> Self {
+        let layers = lock.images.values().flat_map(|outcome| &outcome.layers);
+        Self(layers.map(|layer| (layer.key.clone(), (layer.digest, layer.diff_id, layer.size))).collect())
+    }
+
+    /// Likewise by an image that is where the next one is to go: whoever pulls it compares the layers with it. What is
+    /// known already stands.
+    pub fn and_image(&mut self, image: &Image) {
+        for layer in image.layers() {
+            if let Some(key) = layer.annotations.get(KEY_ANNOTATION) {
+                self.0.entry(key.clone()).or_insert((layer.digest, layer.diff_id, layer.size));
+            }
+        }
+    }
+
+    fn says(&self, key: &str, record: &LayerRecord) -> bool {
+        self.0.get(key) == Some(&(record.digest, record.diff_id, record.size))
+    }
 }
 
 /// Reads where a cache is: `docker://HOST/NAME`.
@@ -128,6 +166,32 @@ impl<'a> Cache<'a> {
         Ok(Some(Entry { record }))
     }
 
+    /// Whether an entry can be used without its bytes: somebody vouches for it, and its listing is of the units that the
+    /// layer has.
+    ///
+    /// # Errors
+    /// As for any reading of the store.
+    pub fn is_vouched_for(
+        &self,
+        store: &Store,
+        spec: &LayerSpec,
+        entry: &Entry,
+        vouched: &Vouched,
+    ) -> Result<bool, Error> {
+        if !vouched.says(&spec.key, &entry.record) {
+            return Ok(false);
+        }
+        let listing = self.listing(store, &spec.key, &entry.record)?;
+        let listed = listing.units.iter().map(|(title, _)| title);
+        Ok(listed.eq(spec.units.iter().map(|unit| &unit.title)))
+    }
+
+    fn listing(&self, store: &Store, key: &str, record: &LayerRecord) -> Result<Listing, Error> {
+        let listing = std::io::read_to_string(store.open_blob(&record.listing)?)
+            .map_err(|error| self.wrong(key, &format!("its listing can't be read: {error}")))?;
+        Listing::parse(&listing).map_err(|_| self.wrong(key, "its listing can't be read"))
+    }
+
     /// Puts the layer of an entry into the store, after it was verified: the digest and the diff ID.
     ///
     /// # Errors
@@ -149,9 +213,7 @@ impl<'a> Cache<'a> {
         let Kind::Layer(compression) = kind(&descriptor.media_type) else {
             return Err(self.wrong(key, "it has a media type that is no layer's"));
         };
-        let listing = std::io::read_to_string(store.open_blob(&record.listing)?)
-            .map_err(|error| self.wrong(key, &format!("its listing can't be read: {error}")))?;
-        let listing = Listing::parse(&listing).map_err(|_| self.wrong(key, "its listing can't be read"))?;
+        let listing = self.listing(store, key, record)?;
         let mut listed: BTreeMap<&[u8], &Listed> = BTreeMap::new();
         for entry in listing.units.iter().flat_map(|(_, entries)| entries) {
             listed.insert(entry.path.as_str().as_bytes(), entry);
@@ -266,5 +328,70 @@ fn bytes_of(uploaded: &Uploaded) -> u64 {
     match uploaded {
         Uploaded::Sent { bytes } => *bytes,
         Uploaded::Skipped | Uploaded::Mounted { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+mod tests {
+    use imgforge_oci::{ImageConfig, Layer};
+
+    use super::*;
+    use crate::images_lock::{Outcome, OutcomeLayer};
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    /// Whether the cache is believed that the layer under a key has these digests.
+    #[track_caller]
+    fn check(key: &str, (blob, tar): (&str, &str), expected: bool) {
+        let (title, size) = ("a layer".to_owned(), 1);
+        let locked = OutcomeLayer {
+            title: title.clone(),
+            key: "locked".to_owned(),
+            digest: digest("a"),
+            diff_id: DiffId(digest("A")),
+            size,
+        };
+        let outcome = Outcome { manifest: digest(""), layers: vec![locked] };
+        let lock = ImagesLock {
+            images: [(("app".to_owned(), "linux/amd64".to_owned()), outcome)].into(),
+            ..ImagesLock::default()
+        };
+        let layer = |key: Option<&str>, blob: &str, tar: &str| Layer {
+            digest: digest(blob),
+            diff_id: DiffId(digest(tar)),
+            size,
+            media_type: MediaType::ImageLayerGzip,
+            history: title.clone(),
+            annotations: key.map(|key| (KEY_ANNOTATION.to_owned(), key.to_owned())).into_iter().collect(),
+        };
+        let config = ImageConfig::new("linux/amd64".parse().unwrap());
+        let layers = [layer(Some("there"), "b", "B"), layer(Some("locked"), "c", "C"), layer(None, "d", "D")];
+        let image = Image::assemble(&config, &layers, &BTreeMap::new()).unwrap();
+        let mut vouched = Vouched::by_lock(&lock);
+        vouched.and_image(&image);
+        let record = LayerRecord {
+            digest: digest(blob),
+            size,
+            diff_id: DiffId(digest(tar)),
+            tar_size: 2,
+            media_type: String::new(),
+            listing: digest("listing"),
+        };
+        assert_eq!(vouched.says(key, &record), expected);
+    }
+
+    #[test]
+    fn others_have_to_say_the_same() {
+        check("locked", ("a", "A"), true);
+        check("there", ("b", "B"), true);
+        for (blob, tar) in [("a", "B"), ("b", "A"), ("c", "C")] {
+            check("locked", (blob, tar), false);
+        }
+        check("there", ("b", "A"), false);
+        check("there", ("a", "A"), false);
+        check("unknown", ("d", "D"), false);
     }
 }

@@ -157,7 +157,9 @@ fn find(
         }
     }
     let conflicts: Vec<Conflict> = conflicts.into_values().collect();
-    workshop.store.put_record(&bucket(), &key(wheels), &conflicts, &[])?;
+    if are_here(layers) {
+        workshop.store.put_record(&bucket(), &key(wheels), &conflicts, &[])?;
+    }
     Ok(conflicts)
 }
 
@@ -219,8 +221,15 @@ pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)])
             }
         }
     }
-    workshop.store.put_record(GOOD_FILES, &key, &true, &[])?;
+    if are_here(layers) {
+        workshop.store.put_record(GOOD_FILES, &key, &true, &[])?;
+    }
     Ok(())
+}
+
+/// Whether all listings were compared with what they list. What follows from others is not remembered.
+fn are_here(layers: &[(LayerSpec, Made)]) -> bool {
+    layers.iter().all(|(_, made)| made.is_here)
 }
 
 /// The bucket of layers whose application files were found good.

@@ -18,7 +18,7 @@ use imgforge_resolver::{Architecture, LockKind};
 use imgforge_store::Store;
 
 use crate::bases::{self, BaseImage, Root};
-use crate::cache::Cache;
+use crate::cache::{Cache, Vouched};
 use crate::config::{Base, Compression, Config, Debian, Environment, FileSpec, Image as ImageTable};
 use crate::conflicts::{self, Conflict};
 use crate::debian::{self, Host};
@@ -47,6 +47,7 @@ pub struct Project {
 }
 
 /// Everything outside the project that its images are made with.
+#[derive(Clone, Copy)]
 pub struct Tools<'a> {
     /// Where everything is kept.
     pub store: &'a Store,
@@ -58,6 +59,8 @@ pub struct Tools<'a> {
     pub registries: &'a imgforge_registry::Client,
     /// Layers that others have made.
     pub cache: Option<&'a Cache<'a>>,
+    /// Whose layers may stay in the cache, where no output needs all of their bytes.
+    pub vouched: Option<&'a Vouched>,
     /// What is known of the host.
     pub host: &'a Host,
     /// Who is told.
@@ -297,6 +300,7 @@ impl Project {
             mirrors: &prepared.mirrors,
             lock: &self.lock,
             cache: tools.cache,
+            vouched: tools.vouched,
             on_progress: tools.on_progress,
         }
     }

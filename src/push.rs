@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use imgforge_oci::{Blob, Descriptor, Digest, Kind, kind, read};
+use imgforge_oci::{Blob, Descriptor, Digest, Image, Kind, kind, read};
 use imgforge_registry::{Client, FileContent, Reference, TagOrDigest, Uploaded};
 use imgforge_store::Store;
 
 use crate::error::Error;
+use crate::transport::{ImageSource, Transport, TransportError};
 
 /// Blobs asked for, and sent, at a time.
 const TRANSFERS: usize = 6;
@@ -170,6 +171,20 @@ pub fn ask(client: &Client, image: &Outgoing) -> Result<Asked, Error> {
     in_parallel(&parts, look).map_err(failed)?;
     asked.lacking.sort_by_key(|blob| (std::cmp::Reverse(blob.size), blob.digest));
     Ok(asked)
+}
+
+/// The images that a tag stands for now, one for each platform. None where there is none, or something that can't be read
+/// as one.
+///
+/// # Errors
+/// [`Error::Transport`] when the registry can't be asked.
+pub fn present(client: &Client, to: &Reference) -> Result<Vec<Image>, Error> {
+    let source = ImageSource::open(&Transport::Registry(to.clone()), client, false)?;
+    match source.resolve() {
+        Ok(top) => Ok(source.images(&top).unwrap_or_default()),
+        Err(TransportError::Missing { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Configs and layers, each once.

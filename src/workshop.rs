@@ -19,7 +19,7 @@ use imgforge_store::Store;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, TRANSFERS};
+use crate::cache::{Cache, TRANSFERS, Vouched};
 use crate::error::Error;
 use crate::fetch::{Event, Fetcher, Request};
 use crate::images_lock::ImagesLock;
@@ -42,7 +42,7 @@ pub struct LayerRecord {
     pub listing: Digest,
 }
 
-/// A layer that is in the store.
+/// A layer that is in the store, or that is known without its bytes.
 #[derive(Clone, Debug)]
 pub struct Made {
     /// What it is.
@@ -51,12 +51,14 @@ pub struct Made {
     pub made_in: Option<Duration>,
     /// Whether it came from the cache just now.
     pub is_taken: bool,
+    /// Whether its bytes are in the store. They are not where [`Workshop::vouched`] made them unnecessary; its listing is.
+    pub is_here: bool,
 }
 
 impl Made {
     /// A layer that was there.
     pub const fn known(record: LayerRecord) -> Self {
-        Self { record, made_in: None, is_taken: false }
+        Self { record, made_in: None, is_taken: false, is_here: true }
     }
 }
 
@@ -91,6 +93,8 @@ pub enum Progress<'a> {
     Taking(&'a LayerSpec, &'a LayerRecord, imgforge_registry::Event<'a>),
     /// A layer came from the cache.
     Taken(&'a LayerSpec, &'a LayerRecord),
+    /// A layer is in the cache, and stays there until its bytes are needed.
+    Found(&'a LayerSpec, &'a LayerRecord),
     /// Something about the cache failed, and is done without it.
     CacheTrouble(&'a Error),
 }
@@ -110,12 +114,15 @@ pub struct Workshop<'a> {
     pub lock: &'a ImagesLock,
     /// Layers that others have made.
     pub cache: Option<&'a Cache<'a>>,
+    /// Whose layers may stay in the cache. Without it, all layers are to be in the store.
+    pub vouched: Option<&'a Vouched>,
     /// Who is told.
     pub on_progress: OnProgress<'a>,
 }
 
 impl Workshop<'_> {
-    /// Sees to it that all layers are in the store, and returns what they are, in the same order.
+    /// Sees to it that all layers are in the store, or known where [`vouched`](Self::vouched) is enough, and returns what
+    /// they are, in the same order.
     ///
     /// # Errors
     /// The first failure, in the order of the layers; those that are under way are finished before.
@@ -158,9 +165,12 @@ impl Workshop<'_> {
         let work = |index: &usize| -> Result<(), Error> {
             let Some(spec) = specs.get(*index) else { return Ok(()) };
             match self.take_one(cache, spec) {
-                Ok(Some(record)) => {
-                    (self.on_progress)(Progress::Taken(spec, &record));
-                    lock(&taken).push((*index, Made { record, made_in: None, is_taken: true }));
+                Ok(Some(made)) => {
+                    (self.on_progress)(match made.is_here {
+                        true => Progress::Taken(spec, &made.record),
+                        false => Progress::Found(spec, &made.record),
+                    });
+                    lock(&taken).push((*index, made));
                     Ok(())
                 }
                 Ok(None) => Ok(()),
@@ -176,7 +186,7 @@ impl Workshop<'_> {
         Ok(taken.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
-    fn take_one(&self, cache: &Cache<'_>, spec: &LayerSpec) -> Result<Option<LayerRecord>, Error> {
+    fn take_one(&self, cache: &Cache<'_>, spec: &LayerSpec) -> Result<Option<Made>, Error> {
         let Some(entry) = cache.look_up(self.store, &spec.key)? else { return Ok(None) };
         if entry.record.media_type != spec.codec.media_type() {
             return Err(cache.wrong(&spec.key, "its layer is stored in another way than planned"));
@@ -188,13 +198,20 @@ impl Workshop<'_> {
                 return Err(cache.disagrees(&spec.key, locked, cached));
             }
         }
+        let made = |record, is_here| Made { record, made_in: None, is_taken: true, is_here };
+        if let Some(vouched) = self.vouched
+            && !self.store.contains(&entry.record.digest)?
+            && cache.is_vouched_for(self.store, spec, &entry, vouched)?
+        {
+            return Ok(Some(made(entry.record, false)));
+        }
         let on_event = |event: imgforge_registry::Event<'_>| {
             (self.on_progress)(Progress::Taking(spec, &entry.record, event));
         };
         cache.fetch(self.store, &spec.key, &entry, &on_event)?;
         let record = entry.record;
         self.store.put_record(&bucket(), &spec.key, &record, &[record.digest, record.listing])?;
-        Ok(Some(record))
+        Ok(Some(made(record, true)))
     }
 
     /// Puts layers into the cache that it lacks, as far as this store knows. Nothing depends on it: what fails is told as
@@ -440,7 +457,7 @@ impl Workshop<'_> {
         }
         let record = self.write(spec, &tree, &listing)?;
         (self.on_progress)(Progress::Made(spec, &record));
-        Ok(Made { record, made_in: Some(start.elapsed()), is_taken: false })
+        Ok(Made { record, made_in: Some(start.elapsed()), is_taken: false, is_here: true })
     }
 }
 

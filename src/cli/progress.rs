@@ -110,6 +110,9 @@ impl Progress {
                 self.finish(&title);
                 self.line(&format!("took {title} from the cache ({})", format::bytes(record.size)));
             }
+            workshop::Progress::Found(spec, record) => {
+                self.line(&format!("found {} in the cache ({})", spec.title(), format::bytes(record.size)));
+            }
             workshop::Progress::CacheTrouble(error) => {
                 let mut text = format!("note: {error}");
                 let mut source = std::error::Error::source(error);

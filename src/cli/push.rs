@@ -1,11 +1,13 @@
 use std::time::Instant;
 
+use imgforge::cache::Vouched;
 use imgforge::images_lock::ImagesLock;
-use imgforge::project::{Finished, Planned, Prepared};
+use imgforge::project::{Finished, Planned, Prepared, Tools};
 use imgforge::push::{self, Asked, Count, Moved, Outgoing, Step};
 use imgforge::unit::LayerSpec;
 use imgforge::{Error, bases};
 use imgforge_oci::{Descriptor, Digest, Image};
+use imgforge_registry::Reference;
 use serde_json::json;
 
 use super::args::{Global, Push};
@@ -32,8 +34,13 @@ pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
         return Err(Error::Locked { difference: difference(&session, &lock) }.into());
     }
     let planned = prepared.plan(&session.project.config)?;
-    let mut source =
-        Source { session: &session, prepared: &prepared, planned: &planned, selected: &selected };
+    let mut source = Source {
+        session: &session,
+        prepared: &prepared,
+        planned: &planned,
+        selected: &selected,
+        vouched: Vouched::by_lock(&session.project.lock),
+    };
     let images = match source.recorded(&lock)? {
         Some(images) => {
             // Pins that were out of date are kept, so that they are not looked up each time.
@@ -46,7 +53,7 @@ pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
             "images.lock does not say what would come out: run `imgforge build` first, and push what it made"
                 .to_owned(),
         )),
-        None => source.make(&mut lock, &args)?,
+        None => source.make(&mut lock, &args, &destinations)?,
     };
     let outputs = outputs(&session, &selected, &images)?;
     for (_, image) in &images {
@@ -85,6 +92,8 @@ struct Source<'a> {
     prepared: &'a Prepared,
     planned: &'a Planned,
     selected: &'a [String],
+    /// Whose layers may stay in the cache.
+    vouched: Vouched,
 }
 
 impl Source<'_> {
@@ -111,9 +120,21 @@ impl Source<'_> {
         Ok(Some(images))
     }
 
-    /// Makes the images, and writes down what came out.
-    fn make(&mut self, lock: &mut ImagesLock, args: &Push) -> Result<Vec<(String, Image)>, Failure> {
-        let finished = self.finish(lock)?;
+    /// Makes the images, and writes down what came out. Layers that the cache has, and that somebody vouches for, stay
+    /// there.
+    fn make(
+        &mut self,
+        lock: &mut ImagesLock,
+        args: &Push,
+        destinations: &[Reference],
+    ) -> Result<Vec<(String, Image)>, Failure> {
+        if self.session.cache().is_some() {
+            for to in destinations {
+                let present = push::present(&self.session.registries, to)?;
+                present.iter().for_each(|image| self.vouched.and_image(image));
+            }
+        }
+        let finished = self.session.with_tools(|tools| self.finish(tools, lock))?;
         report_conflicts(self.session, &finished);
         if args.locked && *lock != self.session.project.lock {
             return Err(Error::Locked { difference: difference(self.session, lock) }.into());
@@ -126,9 +147,9 @@ impl Source<'_> {
         Ok(finished.into_iter().map(|finished| (finished.name, finished.image)).collect())
     }
 
-    fn finish(&self, lock: &mut ImagesLock) -> Result<Vec<Finished>, Failure> {
-        let Self { session, prepared, selected, .. } = self;
-        session.with_tools(|tools| session.project.make_prepared(tools, prepared, lock, selected))
+    fn finish(&self, tools: &Tools<'_>, lock: &mut ImagesLock) -> Result<Vec<Finished>, Error> {
+        let tools = Tools { vouched: Some(&self.vouched), ..*tools };
+        self.session.project.make_prepared(&tools, self.prepared, lock, self.selected)
     }
 
     /// Repositories of the same host that may have what the image consists of: the base's, the cache's, and those that
@@ -187,9 +208,15 @@ impl Source<'_> {
             }
             let workshop = session.project.workshop(tools, self.prepared);
             workshop.make(&specs)?;
-            // What settles disputes is made of all the others.
+            // What settles disputes is not planned: which layers do, follows from all the others.
             if any_missing()? {
-                session.project.make_prepared(tools, self.prepared, lock, self.selected)?;
+                let mut specs = Vec::new();
+                for (spec, made) in self.finish(tools, lock)?.into_iter().flat_map(|image| image.layers) {
+                    if missing(&made.record.digest)? {
+                        specs.push(spec);
+                    }
+                }
+                workshop.make(&specs)?;
             }
             Ok(())
         })

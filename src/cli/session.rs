@@ -253,6 +253,7 @@ impl Session {
             store: &self.store,
             registries: &self.registries,
             cache: cache.as_ref(),
+            vouched: None,
             fetcher: &self.fetcher,
             offline: self.offline,
             host: &self.host,

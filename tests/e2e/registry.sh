@@ -239,6 +239,89 @@ equal "$(value "$two" '[i["digest"] for i in r["images"]]')" "$(value "$one" '[i
 ! grep "^fetching" "$scratch/two.log" || die "the second host fetched artifacts"
 mv "$scratch/vendor" "$project/vendor"
 
+step "bare hosts that push with the cache"
+# A file of the application has changed, so that images.lock does not say what comes out: only of the other layers.
+changed=$scratch/changed
+mkdir "$changed"
+cp -r "$project/app" "$project/images.toml" "$project/images.lock" "$changed"
+echo '# changed' >> "$changed/app/src/app/service.py"
+cp -r "$changed" "$scratch/honest"
+ln -s "$project/vendor" "$scratch/honest/vendor"
+honest=$(cd "$scratch/honest" && "$imgforge" --store "$store" build --offline --json --quiet)
+
+# bare NAME ARGUMENTS: pushes from a host that has a checkout and nothing else.
+bare() {
+    [ -e "$scratch/$1" ] || cp -r "${from:-$changed}" "$scratch/$1"
+    (cd "$scratch/$1" && "$imgforge" --store "$scratch/store-$1" push "${@:2}" --cache "$cache" --cache-read-only --json) \
+        2> "$scratch/$1.log"
+}
+line() { wc -l < "$scratch/plain.log"; }
+# counts PUSHED LINE EXPRESSION: what a push came to, as an expression over digests and sizes:
+#   layers    those of the images that were pushed        cached   those of them that the cache has
+#   fetched   blobs that were read from the registry of the cache since that line of its log, each with its bytes
+#   sent      bytes that the push says it has sent
+counts() {
+    python3 - "$honest" "$1" "$scratch/honest/dist" "$scratch/plain.log" "$2" "$project/dist" "$3" <<'END'
+import collections, json, pathlib, re, sys
+built, pushed, dist, log, line, before, expression = sys.argv[1:]
+built, pushed = json.loads(built), json.loads(pushed)
+digests = {image["name"]: image["digest"] for image in built["images"]}
+assert all(image["digest"] == digests[image["name"]] for image in pushed["images"]), "other digests than an honest host's"
+def parts(dist, digest):
+    manifest = json.loads(pathlib.Path(dist, "blobs/sha256", digest.removeprefix("sha256:")).read_text())
+    return {part["digest"]: part["size"] for part in [manifest["config"], *manifest["layers"]]}
+old = {}
+for image in json.loads(pathlib.Path(before, "index.json").read_text())["manifests"]:
+    old |= parts(before, image["digest"])
+all = {}
+for image in pushed["images"]:
+    all |= parts(dist, image["digest"])
+new = {digest: size for digest, size in all.items() if digest not in old}
+cached = {digest: size for digest, size in all.items() if digest in old}
+reads = re.compile(r'"GET /v2/\S*/blobs/(sha256:[0-9a-f]{64}) \S*" 20[06] (\d+) ')
+fetched = collections.Counter()
+for text in pathlib.Path(log).read_text().splitlines()[int(line):]:
+    if found := reads.search(text):
+        fetched[found[1]] += int(found[2])
+layers = {digest: size for digest, size in fetched.items() if digest in all}
+documents = sum(fetched.values()) - sum(layers.values())
+sent = sum(image["sent"]["bytes"] for image in pushed["images"])
+print(eval(expression))
+END
+}
+
+at=$(line)
+same=$(bare same "docker://127.0.0.1:$plain/bare/{image}") || die "a bare host: $(cat "$scratch/same.log")"
+equal "$(counts "$same" "$at" 'layers, sent == sum(new.values())')" "({}, True)" "layers fetched for the registry of the cache"
+[ "$(counts "$same" "$at" 'documents * 10 < sum(all.values())')" = True ] || die "records and listings are no small part"
+for blob in $(counts "$same" "$at" '" ".join(cached)'); do
+    ! [ -e "$scratch/store-same/blobs/sha256/${blob#sha256:}" ] || die "a layer of the cache is on a host that did not need it"
+done
+again=$(cd "$scratch/same" && "$imgforge" --store "$scratch/store-same" push "docker://127.0.0.1:$plain/bare/{image}" --locked --json --quiet)
+equal "$(value "$again" "$sent")" 0 "bytes of a second push from a bare host"
+
+# Another registry is sent everything, and everything is fetched for it, once; then what the next image has more.
+other() { bare other "docker://127.0.0.1:$tls/bare/{image}" "$1" --ca-file "$scratch/ca.crt"; }
+at=$(line)
+runtime_only=$(other runtime) || die "to another registry: $(cat "$scratch/other.log")"
+equal "$(counts "$runtime_only" "$at" 'layers == cached, sent == sum(all.values())')" "(True, True)" "layers fetched for another registry"
+fetched=$(counts "$runtime_only" "$at" '" ".join(layers)')
+at=$(line)
+devel_after=$(other devel) || die "to another registry: $(cat "$scratch/other.log")"
+more=$(counts "$devel_after" "$at" "{d for d in cached} - set('$fetched'.split()) == set(layers)")
+equal "$more" True "layers of devel fetched after those of runtime"
+
+# images.lock says nothing of any layer: the images that the tags stand for do, or nobody, and then all are verified.
+unlocked=$scratch/unlocked
+cp -r "$changed" "$unlocked"
+sed -i '/^\[\[image\]\]/,$d' "$unlocked/images.lock"
+at=$(line)
+tagged=$(from=$unlocked bare tagged "docker://127.0.0.1:$plain/other/{image}") || die "without outcomes: $(cat "$scratch/tagged.log")"
+equal "$(counts "$tagged" "$at" 'layers')" "{}" "layers fetched that the images at the destination have"
+at=$(line)
+unknown=$(from=$unlocked bare unknown "docker://127.0.0.1:$plain/unknown/{image}") || die "unvouched: $(cat "$scratch/unknown.log")"
+equal "$(counts "$unknown" "$at" 'layers == cached, sent == sum(new.values())')" "(True, True)" "layers verified that nobody vouches for"
+
 step "a cache that lies"
 # An entry whose record has another diff ID, one with the listing of another layer, and a blob with other bytes.
 tampered=$(python3 - "http://127.0.0.1:$plain/v2/cache" "$scratch/plain" <<'END'
@@ -282,5 +365,13 @@ three=$(host three --cache-read-only 2> "$scratch/three.log") || die "a lying ca
 equal "$(value "$three" 'len({l["key"] for i in r["images"] for p in i["platforms"] for l in p["layers"] if l["made"]})')" "$tampered" "layers made in spite of a lying cache"
 equal "$(value "$three" '[i["digest"] for i in r["images"]]')" "$(value "$one" '[i["digest"] for i in r["images"]]')" "digests in spite of a lying cache"
 cmp "$project/images.lock" "$scratch/images.lock" || die "images.lock differs in spite of equal digests"
+# A host that needs the bytes for another registry finds the same, whatever images.lock vouches for.
+cp -r "$changed" "$scratch/lied"
+ln -s "$project/vendor" "$scratch/lied/vendor"
+lied=$(bare lied "docker://127.0.0.1:$tls/lied/{image}" --ca-file "$scratch/ca.crt") || die "a lying cache: $(cat "$scratch/lied.log")"
+counts "$lied" 1 0 > /dev/null || die "other images in spite of a lying cache"
+[ "$(grep -c "^note: cache" "$scratch/lied.log")" -ge "$tampered" ] || die "a lie was not noticed: $(cat "$scratch/lied.log")"
+skopeo copy --quiet --preserve-digests --src-tls-verify=false "docker://127.0.0.1:$tls/lied/devel:latest" "oci:$scratch/lied-back:devel"
+"$imgforge" verify --layout "$scratch/lied-back" >/dev/null 2>&1 || die "what was pushed in spite of a lying cache is not valid"
 
 step "done"
