@@ -18,6 +18,7 @@
 //! Sources: the PyPA specifications "Binary distribution format", "Recording installed projects" and "Entry points".
 
 mod entry_points;
+mod metadata;
 mod record;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use crate::tree::{Content, Entry, Tree, TreeError, TreePath};
 use crate::zip;
 
 pub use entry_points::EntryPointError;
+pub use metadata::{FileName, header, normalise};
 pub use record::RecordError;
 
 use entry_points::Script;
@@ -469,46 +471,18 @@ fn check_wheel_version(wheel: &str) -> Result<(), Problem> {
 
 /// Checks METADATA's name and version against the file name's and returns the normalised name.
 fn check_metadata(metadata: &str, file_name: &str) -> Result<String, Problem> {
-    let parts: Vec<_> = file_name.strip_suffix(".whl").ok_or(Problem::FileName)?.split('-').collect();
-    let ([file_name, file_version, _, _, _] | [file_name, file_version, _, _, _, _]) = parts.as_slice()
-    else {
-        return Err(Problem::FileName);
-    };
+    let file = FileName::parse(file_name).ok_or(Problem::FileName)?;
     let name = header(metadata, "Name").unwrap_or_default();
     let version = header(metadata, "Version").unwrap_or_default();
     let same_version = || -> Option<bool> {
         let ours = pep440_rs::Version::from_str(version).ok()?;
-        // Old versions of `wheel` wrote the plus of a local version as an underscore.
-        let file = pep440_rs::Version::from_str(file_version)
-            .or_else(|_| pep440_rs::Version::from_str(&file_version.replacen('_', "+", 1)))
-            .ok()?;
+        let file = file.version()?;
         Some(ours == file || ours == file.without_local())
     };
-    if normalise(name) != normalise(file_name) || same_version() != Some(true) {
+    if normalise(name) != normalise(&file.name) || same_version() != Some(true) {
         return Err(Problem::Metadata { name: name.to_owned(), version: version.to_owned() });
     }
     Ok(normalise(name))
-}
-
-/// A name as PEP 503 normalises it.
-fn normalise(name: &str) -> String {
-    let mut normal = String::with_capacity(name.len());
-    for character in name.chars() {
-        match character {
-            '-' | '_' | '.' if normal.ends_with('-') => {}
-            '-' | '_' | '.' => normal.push('-'),
-            other => normal.extend(other.to_lowercase()),
-        }
-    }
-    normal
-}
-
-/// The first value of a header in an email-like file.
-fn header<'t>(text: &'t str, key: &str) -> Option<&'t str> {
-    text.lines().take_while(|line| !line.is_empty()).find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case(key).then(|| value.trim())
-    })
 }
 
 /// Names that belong to the environment itself, whatever their case or `.py` and `.exe` endings.

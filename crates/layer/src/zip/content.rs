@@ -1,4 +1,4 @@
-//! Reading an entry's content to see that it is what the directory declares.
+//! Reading an entry's content, and seeing that it is what the directory declares.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -10,50 +10,71 @@ const CHUNK: usize = 64 << 10;
 /// Reads an entry's content and compares its size and CRC-32 with the declared ones, in constant memory.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Inflate`] or [`Error::StreamEnd`] when the DEFLATE stream is not exactly the entry's bytes;
-/// [`Error::ContentSize`] and [`Error::ContentCrc`]. Little is inflated beyond the declared size.
+/// As for [`read`].
 pub fn verify(source: &Source, entry: &Entry) -> Result<(), Error> {
-    let mut content = Content::default();
+    read(source, entry, &mut |_| Ok(()))
+}
+
+/// Gives an entry's content in pieces of at most 64 KiB, never more of it than declared.
+///
+/// What was given is only known to be right when this returns.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Inflate`] or [`Error::StreamEnd`] when the DEFLATE stream is not exactly the entry's bytes;
+/// [`Error::ContentSize`] and [`Error::ContentCrc`]; and whatever `each` ends the work with.
+pub fn read<E: From<Error>>(
+    source: &Source,
+    entry: &Entry,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut content = Content { entry, each, len: 0, crc: crc32fast::Hasher::new() };
     match entry.method {
-        Method::Stored => read_stored(source, entry, &mut content)?,
+        Method::Stored => read_stored(source, &mut content)?,
         // A directory may leave out even the empty stream.
         Method::Deflated if entry.kind == Kind::Directory && entry.compressed_size == 0 => {}
-        Method::Deflated => inflate(source, entry, &mut content)?,
+        Method::Deflated => inflate(source, &mut content)?,
     }
     let name = || entry.name.clone();
     if content.len != entry.size {
-        return Err(Error::ContentSize { name: name(), found: content.len, size: entry.size });
+        return Err(Error::ContentSize { name: name(), found: content.len, size: entry.size }.into());
     }
     let found = content.crc.finalize();
     if found != entry.crc32 {
-        return Err(Error::ContentCrc { name: name(), found, expected: entry.crc32 });
+        return Err(Error::ContentCrc { name: name(), found, expected: entry.crc32 }.into());
     }
     Ok(())
 }
 
-/// What was read so far.
-#[derive(Default)]
-struct Content {
+/// What was read so far, and who wants it.
+struct Content<'a, E> {
+    entry: &'a Entry,
+    each: &'a mut dyn FnMut(&[u8]) -> Result<(), E>,
     len: u64,
     crc: crc32fast::Hasher,
 }
 
-impl Content {
-    fn add(&mut self, bytes: &[u8]) {
+impl<E: From<Error>> Content<'_, E> {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), E> {
         self.len += bytes.len() as u64;
+        if self.len > self.entry.size {
+            let (name, size) = (self.entry.name.clone(), self.entry.size);
+            return Err(Error::ContentSize { name, found: self.len, size }.into());
+        }
         self.crc.update(bytes);
+        (self.each)(bytes)
     }
 }
 
-fn read_stored(source: &Source, entry: &Entry, content: &mut Content) -> Result<(), Error> {
-    let mut chunks = Chunks::new(source, entry);
+fn read_stored<E: From<Error>>(source: &Source, content: &mut Content<'_, E>) -> Result<(), E> {
+    let mut chunks = Chunks::new(source, content.entry);
     while let Some(chunk) = chunks.next()? {
-        content.add(chunk);
+        content.add(chunk)?;
     }
     Ok(())
 }
 
-fn inflate(source: &Source, entry: &Entry, content: &mut Content) -> Result<(), Error> {
+fn inflate<E: From<Error>>(source: &Source, content: &mut Content<'_, E>) -> Result<(), E> {
+    let entry = content.entry;
     let mut chunks = Chunks::new(source, entry);
     let mut inflater = Decompress::new(false);
     let mut output = vec![0; CHUNK];
@@ -68,14 +89,7 @@ fn inflate(source: &Source, entry: &Entry, content: &mut Content) -> Result<(), 
             let consumed = usize::try_from(inflater.total_in() - consumed).unwrap_or(usize::MAX);
             let produced = usize::try_from(inflater.total_out() - produced).unwrap_or(usize::MAX);
             input = input.get(consumed..).unwrap_or_default();
-            content.add(output.get(..produced).unwrap_or_default());
-            if content.len > entry.size {
-                return Err(Error::ContentSize {
-                    name: entry.name.clone(),
-                    found: content.len,
-                    size: entry.size,
-                });
-            }
+            content.add(output.get(..produced).unwrap_or_default())?;
             match status {
                 Status::StreamEnd if inflater.total_in() == entry.compressed_size => return Ok(()),
                 Status::StreamEnd => {
@@ -83,18 +97,19 @@ fn inflate(source: &Source, entry: &Entry, content: &mut Content) -> Result<(), 
                         name: entry.name.clone(),
                         consumed: inflater.total_in(),
                         compressed_size: entry.compressed_size,
-                    });
+                    }
+                    .into());
                 }
                 // Output that fills the buffer may have more behind it, even when no input is left.
                 Status::Ok | Status::BufError if input.is_empty() && produced < output.len() => break,
                 Status::Ok | Status::BufError if consumed == 0 && produced == 0 => {
-                    return Err(damaged(content.len));
+                    return Err(damaged(content.len).into());
                 }
                 Status::Ok | Status::BufError => {}
             }
         }
     }
-    Err(damaged(content.len))
+    Err(damaged(content.len).into())
 }
 
 /// An entry's bytes in the archive, piece by piece.

@@ -32,7 +32,7 @@ mod fields;
 mod local;
 mod name;
 
-pub use content::verify;
+pub use content::{read, verify};
 pub use error::{Error, ExtraProblem, Header, NameProblem};
 
 use crate::Source;
