@@ -269,6 +269,12 @@ fn artifacts(
         }
         LockKind::Pylock => pypi::pylock(&text, &path, &selection, target),
         LockKind::Requirements => return requirements::artifacts(&text, &path, context, target, lock),
+        LockKind::Pixi | LockKind::CondaLock | LockKind::Explicit | LockKind::EnvironmentYml => {
+            return Err(context.unclear(
+                format!("{name} is conda's, and conda packages are not installed yet"),
+                "export the environment's wheels as pylock.toml or requirements.txt with hashes".to_owned(),
+            ));
+        }
     }
     .map_err(|error| context.failed(error))
 }

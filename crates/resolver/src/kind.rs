@@ -11,6 +11,14 @@ pub enum LockKind {
     Pylock,
     /// `requirements.txt`, `requirements-NAME.txt` and the like, with hashes.
     Requirements,
+    /// `pixi.lock`.
+    Pixi,
+    /// `conda-lock.yml`, or `NAME.conda-lock.yml` (CEP 37).
+    CondaLock,
+    /// A list of URLs after `@EXPLICIT`: `explicit.txt`, or `conda-PLATFORM.lock` as conda-lock names it.
+    Explicit,
+    /// `environment.yml`, which is no lock: it is resolved.
+    EnvironmentYml,
 }
 
 /// A file name that no format which is read goes by.
@@ -28,8 +36,8 @@ pub enum KindError {
     },
     /// No lock that is known.
     #[error(
-        "{file} has no name of a lock: expected uv.lock, pylock.toml, pylock.NAME.toml or requirements.txt, \
-         or a `kind` beside it"
+        "{file} has no name of a lock: expected uv.lock, pylock.toml, pylock.NAME.toml, requirements.txt, pixi.lock, \
+         conda-lock.yml, explicit.txt, conda-PLATFORM.lock or environment.yml, or a `kind` beside it"
     )]
     Unknown {
         /// The file's name.
@@ -38,6 +46,17 @@ pub enum KindError {
 }
 
 impl LockKind {
+    /// All of them, those of Python's own tools first.
+    pub const ALL: [Self; 7] = [
+        Self::Uv,
+        Self::Pylock,
+        Self::Requirements,
+        Self::Pixi,
+        Self::CondaLock,
+        Self::Explicit,
+        Self::EnvironmentYml,
+    ];
+
     /// The kind of a lock with this file name, without folders.
     ///
     /// # Errors
@@ -47,19 +66,33 @@ impl LockKind {
         match name {
             "uv.lock" => return Ok(Self::Uv),
             "pylock.toml" => return Ok(Self::Pylock),
+            "pixi.lock" => return Ok(Self::Pixi),
+            "conda-lock.yml" | "conda-lock.yaml" => return Ok(Self::CondaLock),
+            "explicit.txt" => return Ok(Self::Explicit),
+            "environment.yml" | "environment.yaml" => return Ok(Self::EnvironmentYml),
             _ if name.len() > ".py.lock".len() && name.ends_with(".py.lock") => return Ok(Self::Uv),
             _ => {}
         }
+        // What stands in the place of NAME, if anything does.
+        let middle = |start: &str, end: &str| {
+            name.strip_prefix(start)
+                .and_then(|rest| rest.strip_suffix(end))
+                .filter(|middle| !middle.is_empty())
+        };
         // PEP 751 allows one name between the two, without dots.
-        let middle = name.strip_prefix("pylock.").and_then(|rest| rest.strip_suffix(".toml"));
-        if middle.is_some_and(|middle| !middle.is_empty() && !middle.contains('.')) {
+        if middle("pylock.", ".toml").is_some_and(|middle| !middle.contains('.')) {
             return Ok(Self::Pylock);
         }
         if name.starts_with("requirements") && name.ends_with(".txt") {
             return Ok(Self::Requirements);
         }
+        if middle("", ".conda-lock.yml").is_some() {
+            return Ok(Self::CondaLock);
+        }
+        if middle("conda-", ".lock").is_some() {
+            return Ok(Self::Explicit);
+        }
 
-        let conda = "export the environment's wheels as pylock.toml or requirements.txt with hashes";
         let not_supported = |tool, instead| KindError::NotSupported { file: name.to_owned(), tool, instead };
         Err(match name {
             "poetry.lock" => not_supported(
@@ -68,27 +101,35 @@ impl LockKind {
             ),
             "pdm.lock" => not_supported("PDM", "`pdm export --format pylock` writes pylock.toml"),
             "Pipfile.lock" => not_supported("Pipenv", "`pipenv requirements --hash` writes requirements.txt"),
-            "pixi.lock" => not_supported("pixi", conda),
-            "conda-lock.yml" | "conda-lock.yaml" => not_supported("conda-lock", conda),
-            _ if name.ends_with(".conda-lock.yml") => not_supported("conda-lock", conda),
-            "environment.yml" | "environment.yaml" => not_supported("conda", conda),
             _ => KindError::Unknown { file: name.to_owned() },
         })
     }
 
     /// The kind with this name, as a `kind` key has it.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Uv, Self::Pylock, Self::Requirements].into_iter().find(|kind| kind.to_string() == name)
+        Self::ALL.into_iter().find(|kind| kind.to_string() == name)
+    }
+
+    /// Whether it means conda packages (and maybe wheels beside them), rather than wheels alone.
+    pub const fn is_conda(self) -> bool {
+        match self {
+            Self::Uv | Self::Pylock | Self::Requirements => false,
+            Self::Pixi | Self::CondaLock | Self::Explicit | Self::EnvironmentYml => true,
+        }
     }
 }
 
-/// As a `kind` key has it: `uv`, `pylock`, `requirements`.
+/// As a `kind` key has it: `uv`, `pylock`, `requirements`, `pixi`, `conda-lock`, `explicit`, `environment-yml`.
 impl fmt::Display for LockKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uv => "uv",
             Self::Pylock => "pylock",
             Self::Requirements => "requirements",
+            Self::Pixi => "pixi",
+            Self::CondaLock => "conda-lock",
+            Self::Explicit => "explicit",
+            Self::EnvironmentYml => "environment-yml",
         })
     }
 }
@@ -117,25 +158,48 @@ mod tests {
     }
 
     #[test]
+    fn names_of_conda_s_tools() {
+        check("pixi.lock", LockKind::Pixi);
+        check("conda-lock.yml", LockKind::CondaLock);
+        check("gpu.conda-lock.yml", LockKind::CondaLock);
+        check("explicit.txt", LockKind::Explicit);
+        check("conda-linux-64.lock", LockKind::Explicit);
+        check("conda-linux-aarch64.lock", LockKind::Explicit);
+        check("environment.yml", LockKind::EnvironmentYml);
+        check("environment.yaml", LockKind::EnvironmentYml);
+        for kind in LockKind::ALL {
+            let of_python = matches!(kind, LockKind::Uv | LockKind::Pylock | LockKind::Requirements);
+            assert_eq!(kind.is_conda(), !of_python, "{kind}");
+        }
+    }
+
+    #[test]
     fn names_of_other_tools() {
         refused("poetry.lock", "a lock of Poetry, which is not supported yet");
-        refused("pixi.lock", "a lock of pixi");
-        refused("conda-lock.yml", "a lock of conda-lock");
         refused("Pipfile.lock", "pipenv requirements --hash");
     }
 
     #[test]
     fn other_names() {
-        for name in
-            ["", "uv.toml", "pylock..toml", "pylock.a.b.toml", ".py.lock", "requirements.in", "Cargo.lock"]
-        {
+        for name in [
+            "",
+            "uv.toml",
+            "pylock..toml",
+            "pylock.a.b.toml",
+            ".py.lock",
+            "requirements.in",
+            "Cargo.lock",
+            ".conda-lock.yml",
+            "conda-.lock",
+            "pixi.toml",
+        ] {
             refused(name, "no name of a lock");
         }
     }
 
     #[test]
     fn kinds_by_name() {
-        for kind in [LockKind::Uv, LockKind::Pylock, LockKind::Requirements] {
+        for kind in LockKind::ALL {
             assert_eq!(LockKind::from_name(&kind.to_string()), Some(kind));
         }
         assert_eq!(LockKind::from_name("poetry"), None);
