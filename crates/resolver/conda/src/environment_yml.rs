@@ -6,6 +6,7 @@ use imgforge_resolver_core::CondaEnvironment;
 use serde::Deserialize;
 
 use crate::error::{Error, plain_text};
+use crate::guard::guarded;
 use crate::solve::{Channels, CondaTarget, solve};
 
 /// A whole file has some dozens of requirements.
@@ -27,7 +28,7 @@ pub fn environment_yml(
     target: &CondaTarget,
     channels: &Channels,
 ) -> Result<CondaEnvironment, Error> {
-    let request = parse(text, file, &target.subdir)?;
+    let request = guarded(file, || parse(text, file, &target.subdir))?;
     let channels = match channels.names.as_slice() {
         [] => Channels { names: request.channels, ..channels.clone() },
         _ => channels.clone(),

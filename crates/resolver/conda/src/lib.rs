@@ -38,4 +38,4 @@ pub use imgforge_resolver_core::{
 };
 pub use pixi_lock::{PixiSelection, pixi_lock};
 pub use solve::{ChannelPriority, Channels, CondaTarget, solve};
-pub use write::to_explicit;
+pub use write::{to_explicit, to_pixi_lock};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use imgforge_resolver_core::CondaEnvironment;
 use jiff::Timestamp;
@@ -25,6 +26,9 @@ use crate::package::{Gathered, Noarch};
 
 /// Requests at a time.
 const REQUESTS: usize = 16;
+
+/// How long a server may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What an environment is resolved for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -305,6 +309,8 @@ fn client(offline: bool) -> Result<LazyClient, String> {
         .user_agent(concat!("imgforge/", env!("CARGO_PKG_VERSION")))
         // A token in a channel's path must not be told to whom it redirects to.
         .referer(false)
+        .connect_timeout(SILENCE)
+        .read_timeout(SILENCE)
         .build()
         .map_err(|error| plain(&error))?;
     let mut client = reqwest_middleware::ClientBuilder::new(client);

@@ -423,6 +423,11 @@ fn conda_locks_that_are_none() {
     refused_conda_lock("https://example.org/linux-64/", "../", "line 14");
     refused_conda_lock("name: a\n", "name: '../a'\n", "line 9");
     refused_conda_lock("category: main", "colour: main", "colour");
+    refused_conda_lock(
+        "dependencies: {}",
+        &format!("dependencies: {}", "{a: ".repeat(10_000)),
+        "can't be read",
+    );
     let selection = CondaLockSelection { categories: vec!["dev".to_owned()] };
     let dev = conda_lock(CONDA_LOCK, Path::new("conda-lock.yml"), &selection, "linux-64");
     refused(dev, "has no category `dev`: it has main");

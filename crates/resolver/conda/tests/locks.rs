@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use imgforge_resolver_conda::{
     CondaEnvironment, CondaLockSelection, CondaNoarch, CondaPackage, Location, PixiSelection, conda_lock,
-    pixi_lock,
+    pixi_lock, to_pixi_lock,
 };
 
 fn file(name: &str) -> PathBuf {
@@ -220,6 +220,33 @@ fn environments_and_platforms_by_name() {
     );
     assert!(old.python.is_none() && old.wheels.is_empty());
     assert_eq!(pixi("small/pixi.lock", "old", "linux-aarch64").packages.len(), 1);
+}
+
+/// A lock that is written from what was read says the same.
+#[test]
+fn locks_that_are_written() {
+    let lock = "pytorch-gpu/pixi.lock";
+    let platforms = ["linux-64", "osx-arm64"];
+    let found = platforms.map(|subdir| pixi(lock, "default", subdir));
+    let pairs: Vec<(&str, &CondaEnvironment)> = platforms.into_iter().zip(&found).collect();
+    let written = to_pixi_lock(&pairs, &["https://conda.anaconda.org/conda-forge/".to_owned()]);
+    let written = written.expect("a lock");
+    for (subdir, found) in pairs {
+        let again = pixi_lock(&written, &file("written.lock"), &PixiSelection::default(), subdir);
+        assert_eq!(&again.expect("an environment"), found);
+    }
+
+    let small = pixi("small/pixi.lock", "default", "linux-64");
+    let written = to_pixi_lock(&[("linux-64", &small)], &[]).expect("a lock");
+    let again = pixi_lock(&written, &file("written.lock"), &PixiSelection::default(), "linux-64");
+    let again = again.expect("an environment");
+    assert_eq!(again.wheels, small.wheels);
+    let places = |it: &CondaEnvironment| -> Vec<Location> {
+        it.packages.iter().map(|package| package.location.clone()).collect()
+    };
+    assert_eq!(places(&again), places(&small));
+    let nowhere = to_pixi_lock(&[("plan9-64", &small)], &[]).expect_err("an error").to_string();
+    assert!(nowhere.contains("`plan9-64` is no platform of conda's"), "{nowhere}");
 }
 
 fn select(categories: &[&str]) -> CondaLockSelection {

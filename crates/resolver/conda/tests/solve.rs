@@ -360,6 +360,8 @@ fn files_with_requirements() {
     let bare = "channels: [../channel]\ndependencies: [requests]\n";
     assert_eq!(stems(&read(bare, &["./mine"]).expect("an environment")), ["requests-9.0-py_0"]);
     refused(read("dependencies: [python]\n", &[]), &["environment.yml: there are no channels"]);
+    let deep = format!("dependencies: {}", "[".repeat(100_000));
+    refused(read(&deep, &[]), &["environment.yml can't be read as environment.yml"]);
     refused(
         read("channels: [../channel]\ndependencies: ['python >=']\n", &[]),
         &["environment.yml: `python >=`"],
