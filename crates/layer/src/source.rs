@@ -74,7 +74,7 @@ impl Source {
     ///
     /// # Errors
     /// As for [`read_exact_at`](Self::read_exact_at).
-    pub(crate) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    pub fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.read_into(&mut bytes, offset, len)?;
         Ok(bytes)
