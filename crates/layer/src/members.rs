@@ -62,7 +62,7 @@ pub enum MembersError {
     /// A device or another entry that no image gets from a package.
     #[error("{name} is {kind}")]
     Special {
-        /// Its name in the archive.
+        /// Its name in the archive, escaped.
         name: String,
         /// What it is.
         kind: &'static str,
@@ -167,9 +167,9 @@ impl<'a> Members<'a> {
             b'1' => MemberKind::Hardlink(link),
             b'2' => MemberKind::Symlink(link),
             b'5' => MemberKind::Directory,
-            b'3' | b'4' => return Err(MembersError::Special { name, kind: "a device" }),
-            b'6' => return Err(MembersError::Special { name, kind: "a pipe" }),
-            _ => return Err(MembersError::Special { name, kind: "of an unknown type" }),
+            b'3' | b'4' => return Err(special(&name, "a device")),
+            b'6' => return Err(special(&name, "a pipe")),
+            _ => return Err(special(&name, "of an unknown type")),
         };
         let offset = self.at;
         // Readers disagree about whether a link or a folder with a size has content; so it must have none.
@@ -333,6 +333,10 @@ impl Header<'_> {
             Err(tar(self.at, "a header's checksum is wrong"))
         }
     }
+}
+
+fn special(name: &str, kind: &'static str) -> MembersError {
+    MembersError::Special { name: name.escape_debug().to_string(), kind }
 }
 
 fn tar(offset: u64, reason: &'static str) -> MembersError {

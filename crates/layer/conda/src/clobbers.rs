@@ -2,8 +2,18 @@
 //!
 //! Conda's packages may have paths in common. Rattler sorts an environment's packages topologically; on a path that several
 //! have, the last of them wins, whose dependencies the others may be. What the others have there goes to
-//! `__clobbers__/PACKAGE/PATH`, and their records say so. Which package wins is asked of rattler's own `path_resolver`, in
-//! the steps of `install/clobber_registry.rs`, so that a file where another package needs a folder is decided like there.
+//! `__clobbers__/PACKAGE/PATH`, and their records say so (rattler's `install/clobber_registry.rs`). A file where another
+//! package needs a folder is decided alike: from the last package to the first, each has its files where the packages
+//! behind it leave room.
+//!
+//! That is always what rattler does in one of the orders in which it may link packages, and where only files dispute, in
+//! all of them. With three packages of which some have a file where others have a folder, its result depends on that order,
+//! and it may put aside what nothing stands in the way of. And where an emptied folder is in the way of the winner's file,
+//! rattler leaves the folder, and the file in `__clobbers__`, against its own records; here the file stands, as the records
+//! say.
+//!
+//! Scripts of commands (entry points) are no files of their package to rattler: whichever package is linked later has the
+//! path, and there is no copy of the other. Here, too, later means the topological order. Empty folders dispute nothing.
 //!
 //! In an image, the packages' own layers stay what they are everywhere, whatever else is in the image, and in whatever order
 //! they lie. What rattler would move stands in a layer above them ([`Clobbers::glue`]): the winners' files at their paths
@@ -14,18 +24,14 @@
 //! - where a folder wins over a file, the layer above has that folder with everything that the environment has in it.
 //!   Whatever lies below, in whatever order, it is then hidden by the same paths or has gone with the file.
 //!
-//! Every path that a package loses is one of these two, so no whiteout is needed.
-//!
-//! Scripts of commands (entry points) are not settled by rattler: in its installer, whichever package is linked later has
-//! the path, and there is no copy of the other. Here the order is the topological one, always. Empty folders dispute
-//! nothing. Where an emptied folder is in the way of the winner's file, rattler leaves the folder, and the file in
-//! `__clobbers__`, against its own records; here the file stands, as the records say.
+//! What loses, loses to something that stands at, above or below its path. So each case is one of the two, and no whiteout
+//! is needed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::path::{Component, Path, PathBuf};
 
 use imgforge_layer::{Entry, Kind, Tree, TreePath};
-use path_resolver::{PackageName, PathResolver};
 use rattler_conda_types::PackageRecord;
 use rattler_conda_types::prefix_record::PathType;
 
@@ -72,11 +78,13 @@ pub fn clobbers(records: &[&Record]) -> Result<Clobbers, ClobberError> {
         }
     }
     let claims = Claims::read(records)?;
-    let (standing, aside) = claims.settle();
-    let disputed = claims.disputed(&standing, &aside);
-    if disputed.is_empty() {
+    let Settled { standing, aside } = claims.settle();
+    let losers = claims.losers(&standing, &aside);
+    if losers.is_empty() {
         return Ok(Clobbers::default());
     }
+    let standing: BTreeMap<&str, usize> = standing.into_iter().collect();
+    let disputed = claims.disputed(&standing, losers);
     let mut changed: BTreeMap<usize, Record> = BTreeMap::new();
     for (package, path) in &aside {
         let Some(record) = records.get(*package) else { continue };
@@ -91,7 +99,7 @@ pub fn clobbers(records: &[&Record]) -> Result<Clobbers, ClobberError> {
         disputed,
         records: changed,
         names: records.iter().map(|record| record.name().to_owned()).collect(),
-        aside,
+        aside: aside.into_iter().map(|(package, path)| (package, path.to_owned())).collect(),
     })
 }
 
@@ -163,32 +171,46 @@ fn move_aside(record: &mut Record, path: &str) {
     }
 }
 
-/// The entries that the layer above has: those that were disputed, and all that is in a folder that won over a file.
-fn needed(standing: &BTreeMap<String, usize>, disputed: &[Disputed]) -> BTreeMap<String, usize> {
+/// The entries that the layer above has: the files that won, in the place of a folder too, and all that is in a folder
+/// that won over a file.
+fn needed(standing: &BTreeMap<&str, usize>, disputed: &[Disputed]) -> BTreeMap<String, usize> {
     let mut needed = BTreeMap::new();
     for Disputed { path, .. } in disputed {
-        if let Some(package) = standing.get(path) {
-            needed.insert(path.clone(), *package);
-        }
-        needed.extend(below(standing, path).map(|(path, package)| (path.clone(), *package)));
+        let file = standing.get_key_value(path.as_str()).map(|(path, package)| (*path, *package));
+        let entries = file.into_iter().chain(above(standing, path)).chain(below(standing, path));
+        needed.extend(entries.map(|(path, package)| (path.to_owned(), package)));
     }
     needed
 }
 
+/// What stands where a path has a folder.
+fn above<'a>(standing: &BTreeMap<&'a str, usize>, path: &str) -> Option<(&'a str, usize)> {
+    let entry = folders(path).find_map(|folder| standing.get_key_value(folder));
+    entry.map(|(path, package)| (*path, *package))
+}
+
 /// What stands below a path.
-fn below<'a>(
-    standing: &'a BTreeMap<String, usize>,
-    path: &str,
-) -> impl Iterator<Item = (&'a String, &'a usize)> + use<'a> {
+fn below<'a>(standing: &BTreeMap<&'a str, usize>, path: &str) -> Vec<(&'a str, usize)> {
     let folder = format!("{path}/");
-    standing.range(folder.clone()..).take_while(move |(path, _)| path.starts_with(&folder))
+    let from = standing.range::<str, _>((Bound::Included(folder.as_str()), Bound::Unbounded));
+    from.take_while(|(path, _)| path.starts_with(&folder)).map(|(path, package)| (*path, *package)).collect()
+}
+
+/// The folders above a path, the nearest first.
+fn folders(path: &str) -> impl Iterator<Item = &str> {
+    path.rmatch_indices('/').filter_map(|(end, _)| path.get(..end))
+}
+
+/// What stands where, and what stands aside, as package and path.
+struct Settled<'a> {
+    standing: HashMap<&'a str, usize>,
+    aside: BTreeSet<(usize, &'a str)>,
 }
 
 /// What all packages want to have.
 struct Claims<'a> {
     /// Packages by number, in topological order.
     order: Vec<usize>,
-    names: Vec<&'a str>,
     /// Of each package by number: its files and links.
     files: Vec<Vec<&'a str>>,
     /// Of each package by number: scripts of its commands.
@@ -217,7 +239,6 @@ impl<'a> Claims<'a> {
         let sorted = PackageRecord::sort_topologically(records.iter().enumerate().map(numbered).collect());
         let mut claims = Self {
             order: sorted.into_iter().map(|numbered| numbered.number).collect(),
-            names: records.iter().map(|record| record.name()).collect(),
             files: Vec::new(),
             scripts: Vec::new(),
         };
@@ -242,87 +263,79 @@ impl<'a> Claims<'a> {
         Ok(claims)
     }
 
-    /// What stands where, and what stands aside.
-    fn settle(&self) -> (BTreeMap<String, usize>, BTreeSet<(usize, String)>) {
-        let numbers: BTreeMap<&str, usize> = self.names.iter().copied().zip(0..).collect();
-        let number = |(path, package): (PathBuf, PackageName)| {
-            Some((*numbers.get(package.as_str())?, path.to_str()?.to_owned()))
-        };
-        // As packages are linked: a path that is taken is put aside at once.
-        let mut resolver = PathResolver::new();
+    fn settle(&self) -> Settled<'a> {
+        let mut standing: HashMap<&str, usize> = HashMap::new();
+        let mut taken: HashSet<&str> = HashSet::new();
         let mut aside = BTreeSet::new();
-        for &package in &self.order {
-            let (Some(name), Some(files)) = (self.names.get(package), self.files.get(package)) else {
-                continue;
-            };
-            let taken = resolver.insert_package((*name).into(), files);
-            aside.extend(taken.into_iter().filter_map(|path| Some((package, path.to_str()?.to_owned()))));
-        }
-        // Behind the last one, the later packages get what is theirs.
-        let order =
-            self.order.iter().filter_map(|package| Some((*self.names.get(*package)?).into())).collect();
-        let (removed, added) = resolver.reprioritize_packages(order);
-        let removed: BTreeSet<_> = removed.into_iter().filter_map(number).collect();
-        let added: BTreeSet<_> = added.into_iter().filter_map(number).collect();
-        aside.extend(removed.difference(&added).cloned());
-        aside.retain(|claim| !added.contains(claim) || removed.contains(claim));
-
-        let mut standing: BTreeMap<String, usize> = BTreeMap::new();
-        for &package in &self.order {
-            for path in self.files.get(package).into_iter().flatten() {
-                if !aside.contains(&(package, (*path).to_owned())) {
-                    standing.insert((*path).to_owned(), package);
+        for &package in self.order.iter().rev() {
+            for &path in self.files.get(package).into_iter().flatten() {
+                let is_taken = standing.contains_key(path)
+                    || taken.contains(path)
+                    || folders(path).any(|folder| standing.contains_key(folder));
+                if is_taken {
+                    aside.insert((package, path));
+                    continue;
+                }
+                standing.insert(path, package);
+                for folder in folders(path) {
+                    if !taken.insert(folder) {
+                        break;
+                    }
                 }
             }
         }
-        let rank: BTreeMap<usize, usize> = self.order.iter().copied().zip(0..).collect();
+        let rank: HashMap<usize, usize> = self.order.iter().copied().zip(0..).collect();
         for &package in &self.order {
-            for path in self.scripts.get(package).into_iter().flatten() {
+            for &path in self.scripts.get(package).into_iter().flatten() {
                 let is_later = |other: &usize| rank.get(other) <= rank.get(&package);
-                if standing.get(*path).is_none_or(is_later) {
-                    standing.insert((*path).to_owned(), package);
+                let has_room =
+                    !taken.contains(path) && !folders(path).any(|folder| standing.contains_key(folder));
+                if has_room && standing.get(path).is_none_or(is_later) {
+                    standing.insert(path, package);
                 }
             }
         }
-        (standing, aside)
+        Settled { standing, aside }
     }
 
-    /// The paths that more than one package has, or that one has as a file and another as a folder.
-    fn disputed(
+    /// The paths on which packages lose, and which packages.
+    fn losers(
         &self,
-        standing: &BTreeMap<String, usize>,
-        aside: &BTreeSet<(usize, String)>,
-    ) -> Vec<Disputed> {
+        standing: &HashMap<&str, usize>,
+        aside: &BTreeSet<(usize, &'a str)>,
+    ) -> BTreeMap<&'a str, Vec<usize>> {
         let mut losers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (package, path) in aside {
             losers.entry(path).or_default().push(*package);
         }
         for (package, (files, scripts)) in self.files.iter().zip(&self.scripts).enumerate() {
             for path in files.iter().chain(scripts) {
-                let stands = standing.get(*path).is_none_or(|winner| *winner == package);
-                let losers = losers.entry(path).or_default();
-                if !stands && !losers.contains(&package) {
-                    losers.push(package);
+                if standing.get(path) != Some(&package) {
+                    let losers = losers.entry(path).or_default();
+                    if !losers.contains(&package) {
+                        losers.push(package);
+                    }
                 }
             }
         }
-        losers.retain(|_, losers| !losers.is_empty());
-        let last = |packages: &mut dyn Iterator<Item = usize>| {
-            let packages: BTreeSet<usize> = packages.collect();
+        losers
+    }
+
+    fn disputed(
+        &self,
+        standing: &BTreeMap<&str, usize>,
+        losers: BTreeMap<&str, Vec<usize>>,
+    ) -> Vec<Disputed> {
+        let last = |packages: &BTreeSet<usize>| {
             self.order.iter().rev().find(|package| packages.contains(package)).copied()
         };
-        let above = |path: &str| {
-            path.rmatch_indices('/').find_map(|(end, _)| standing.get(path.get(..end)?)).copied()
-        };
-        losers
-            .into_iter()
-            .filter_map(|(path, losers)| {
-                let winner = standing.get(path).copied();
-                let winner = winner
-                    .or_else(|| last(&mut below(standing, path).map(|(_, package)| *package)))
-                    .or_else(|| above(path))?;
-                Some(Disputed { path: path.to_owned(), winner, losers })
-            })
-            .collect()
+        let disputed = losers.into_iter().filter_map(|(path, losers)| {
+            let file = standing.get(path).copied();
+            let winner = file
+                .or_else(|| last(&below(standing, path).into_iter().map(|(_, package)| package).collect()))
+                .or_else(|| above(standing, path).map(|(_, package)| package))?;
+            Some(Disputed { path: path.to_owned(), winner, losers })
+        });
+        disputed.collect()
     }
 }

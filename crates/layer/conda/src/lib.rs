@@ -14,13 +14,17 @@
 //! The result is what rattler's installer leaves in the same prefix: paths, contents, modes, link targets, records. The
 //! exceptions:
 //!
-//! - no time stamps, and in `conda-meta` no folder of the host that installs ([`Record`]);
-//! - packages are checked where rattler is lenient: what is not listed in `info/paths.json`, or has another size, hash or
-//!   kind than listed there, or is in an archive twice, is an error; so are extended attributes' absence and set-user-ID
-//!   bits none, because rattler drops those too;
-//! - empty folders that a package lists are made, as conda makes them; rattler 0.55 fails on them;
+//! - no time stamps, and in `conda-meta` no folder of the host that installs ([`Record`]). Rattler's records are readable
+//!   for their owner alone, ours for everybody;
+//! - packages are checked where rattler is lenient: what is not listed in `info/paths.json`, has another size, hash or kind
+//!   than listed there, or is in an archive twice, is an error;
+//! - empty folders that a package lists are made, as conda makes them; rattler 0.55 fails on them. Those that it leaves
+//!   behind when it moves files out of `__clobbers__` are not;
 //! - links that are to be installed as copies lead to files of the package or nowhere; rattler would copy the host's;
-//! - places of the prefix that a package records itself are not believed but searched.
+//! - places of the prefix that a package records itself are not believed but searched;
+//! - a command's script replaces a link that another package has in its place; rattler writes through the link.
+//!
+//! Modes are the archive's, as with rattler, but for set-user-ID, set-group-ID and sticky bits: `0664` stays `0664`.
 //!
 //! Compiled Python (`__pycache__`, `.pyc`) that a package lists is kept, unlike a wheel's: the list in `conda-meta` names
 //! it. A noarch package has none, and none is made, here or by rattler.

@@ -224,3 +224,111 @@ fn binary(
     }
     Ok(splices)
 }
+
+#[cfg(test)]
+mod tests {
+    use imgforge_layer::Source;
+    use proptest::prelude::*;
+    use rattler::install::link::copy_and_replace_placeholders;
+    use rattler_conda_types::Subdir;
+
+    use super::*;
+
+    const PLACEHOLDER: &str = "/placehold_placehold";
+
+    /// What stands in the file by us, or nothing if the prefix is too long for it.
+    fn ours(bytes: &[u8], file_mode: FileMode, prefix: &str) -> Option<Vec<u8>> {
+        // In the middle of something, as files are.
+        let around = [b"before".as_slice(), bytes, b"behind"].concat();
+        let source = Arc::new(Source::from_bytes(around, "test"));
+        let file = Stored { source, offset: 6, len: bytes.len() as u64, mode: 0o644 };
+        let placeholder =
+            PrefixPlaceholder { file_mode, placeholder: PLACEHOLDER.to_owned(), experimental_offsets: None };
+        let replaced = match replace("file", &file, &placeholder, prefix) {
+            Ok(replaced) => replaced,
+            Err(Problem::PrefixTooLong { .. }) => return None,
+            Err(problem) => panic!("{problem}"),
+        };
+        let pieces: Vec<u8> = replaced.content.pieces().flat_map(Result::unwrap).collect();
+        assert_eq!(replaced.content.len(), pieces.len() as u64);
+        assert_eq!(replaced.sha256, Digest::of(&pieces));
+        assert_eq!(replaced.original, Digest::of(bytes));
+        Some(pieces)
+    }
+
+    fn rattlers(bytes: &[u8], file_mode: FileMode, prefix: &str) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        copy_and_replace_placeholders(bytes, &mut out, PLACEHOLDER, prefix, &Subdir::Linux64, file_mode)
+            .ok()
+            .map(|()| out)
+    }
+
+    /// Files in which much can go wrong: finds in all encodings next to each other and to NULs, some cut off, some at the
+    /// borders of pieces.
+    fn files() -> impl Strategy<Value = Vec<u8>> {
+        let encoded =
+            || (0..5_usize).prop_map(|encoding| OffsetEncoding::DEFINED[encoding].encode(PLACEHOLDER));
+        let cut = (encoded(), any::<prop::sample::Index>(), any::<bool>()).prop_map(|(bytes, at, front)| {
+            let (before, behind) = bytes.split_at(at.index(bytes.len()));
+            if front { before.to_vec() } else { behind.to_vec() }
+        });
+        let filler = prop_oneof![
+            prop::collection::vec(prop_oneof![Just(0), Just(b'/'), Just(b'\n'), any::<u8>()], 0..9),
+            prop::collection::vec(Just(0), 1..9),
+            Just(b"/lib:".to_vec()),
+        ];
+        // So that what follows lies around the border of a piece.
+        let long = (0..2_u8, 0..200_usize).prop_map(|(byte, less)| vec![byte; (256 << 10) - less]);
+        let part = prop_oneof![12 => encoded(), 4 => cut, 8 => filler, 1 => long];
+        let start = prop_oneof![Just(b"".to_vec()), Just(b"#!/bin/sh\n".to_vec()), Just(b"#! ".to_vec())];
+        (start, prop::collection::vec(part, 0..12))
+            .prop_map(|(start, parts)| [start, parts.concat()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn as_rattler_does_it(bytes in files(), prefix in "/[a-z]{1,24}|/my conda|/[a-z]{130}|") {
+            for file_mode in [FileMode::Text, FileMode::Binary] {
+                let (ours, rattlers) = (ours(&bytes, file_mode, &prefix), rattlers(&bytes, file_mode, &prefix));
+                prop_assert!(ours == rattlers, "{file_mode:?} {:?}\n{:?}\n{:?}", bytes.escape_ascii().to_string().get(..3000),
+                    ours.map(|bytes| bytes.escape_ascii().to_string()), rattlers.map(|bytes| bytes.escape_ascii().to_string()));
+            }
+        }
+    }
+
+    /// A million finds would be a million splices.
+    #[test]
+    fn finds_are_limited() {
+        let bytes = vec![b'/'; 1_000_001];
+        let source = Arc::new(Source::from_bytes(bytes, "test"));
+        let file = Stored { source, offset: 0, len: 1_000_001, mode: 0o644 };
+        let check = |placeholder: &str| {
+            let placeholder = PrefixPlaceholder {
+                file_mode: FileMode::Text,
+                placeholder: placeholder.to_owned(),
+                experimental_offsets: None,
+            };
+            replace("file", &file, &placeholder, "/opt").map(|replaced| replaced.content.len())
+        };
+        assert!(matches!(check("/"), Err(Problem::Placeholder { .. })));
+        assert!(matches!(check("a\0b"), Err(Problem::Placeholder { .. })));
+        assert!(matches!(check("//"), Ok(2_000_001)));
+        assert!(matches!(check(""), Ok(1_000_001)));
+    }
+
+    #[test]
+    fn a_first_line_without_end_is_refused() {
+        let bytes = [b"#!".to_vec(), vec![b'x'; 2 << 20]].concat();
+        let len = bytes.len() as u64;
+        let file =
+            Stored { source: Arc::new(Source::from_bytes(bytes, "test")), offset: 0, len, mode: 0o644 };
+        let placeholder = PrefixPlaceholder {
+            file_mode: FileMode::Text,
+            placeholder: PLACEHOLDER.to_owned(),
+            experimental_offsets: None,
+        };
+        assert!(matches!(replace("file", &file, &placeholder, "/opt"), Err(Problem::Placeholder { .. })));
+    }
+}

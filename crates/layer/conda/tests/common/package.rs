@@ -63,8 +63,7 @@ impl Package {
     pub fn noarch_python(mut self, entry_points: &[&str]) -> Self {
         self.index["noarch"] = json!("python");
         self.index["subdir"] = json!("noarch");
-        let link =
-            json!({"noarch": {"type": "python", "entry_points": entry_points}, "package_metadata_version": 1});
+        let link = json!({"noarch": {"type": "python", "entry_points": entry_points}, "package_metadata_version": 1});
         self.with_info("info/link.json", link.to_string())
     }
 

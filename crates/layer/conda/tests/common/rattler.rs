@@ -90,7 +90,33 @@ pub async fn install(records: &[RepoDataRecord], prefix: &str, folder: &Path) ->
     }
     let mut listing = Listing::new();
     walk(&root, &root, &mut listing);
+    // Documented: what was put aside and then won leaves its folders behind, in an order that is never the same.
+    while let Some(empty) = listing.keys().find(|path| is_emptied(&listing, path)).cloned() {
+        listing.remove(&empty);
+    }
+    sort_records(&mut listing);
     Ok(listing)
+}
+
+/// Documented: records whose paths were moved keep the order that they had before, which is never the same.
+fn sort_records(listing: &mut Listing) {
+    if !listing.contains_key("__clobbers__") {
+        return;
+    }
+    for what in listing.values_mut() {
+        if let What::File { json: Some(json), .. } = what {
+            json["files"].as_array_mut().unwrap().sort_by_key(Value::to_string);
+            let paths = json["paths_data"]["paths"].as_array_mut().unwrap();
+            paths.sort_by_key(|path| path["_path"].to_string());
+        }
+    }
+}
+
+fn is_emptied(listing: &Listing, path: &str) -> bool {
+    let below = format!("{path}/");
+    path.starts_with("__clobbers__")
+        && listing[path] == What::Folder
+        && !listing.keys().any(|other| other.starts_with(&below))
 }
 
 fn walk(root: &Path, folder: &Path, listing: &mut Listing) {
@@ -179,6 +205,7 @@ pub fn apply<'a>(trees: impl IntoIterator<Item = &'a Tree>, prefix: &TreePath) -
             listing.insert(name, what);
         }
     }
+    sort_records(&mut listing);
     listing
 }
 
