@@ -9,7 +9,7 @@ use rattler_lock::LockFile;
 use rattler_lock::conda_lock::{CondaLockError, ImportOptions};
 
 use crate::error::{Error, Reason, line_of, plain, plain_text};
-use crate::guard::guarded;
+use crate::guard::{guarded, read};
 use crate::location::folder;
 use crate::package::{Gathered, Noarch};
 use crate::pixi_lock::locked;
@@ -45,18 +45,17 @@ pub fn conda_lock(
 ) -> Result<CondaEnvironment, Error> {
     guarded(file, || {
         let folder = folder(file).map_err(|message| Error::Unsupported { file: file.to_owned(), message })?;
-        let parse_error = |line: Option<usize>, message: String| Error::Parse {
-            file: file.to_owned(),
-            format: "conda-lock.yml",
-            message: match line {
-                Some(line) => format!("line {line}: {message}"),
-                None => message,
-            },
+        let parse_error =
+            |message: String| Error::Parse { file: file.to_owned(), format: "conda-lock.yml", message };
+        let at = |line: Option<usize>, message: String| match line {
+            Some(line) => format!("line {line}: {message}"),
+            None => message,
         };
-        let document = Document::parse(text).map_err(|error| {
-            let line = error.span().map(|span| line_of(text, span.start));
-            parse_error(line, plain(&error))
-        })?;
+        let document = read(
+            || Document::parse(text),
+            |error| at(error.span().map(|span| line_of(text, span.start)), plain(&error)),
+        )
+        .map_err(parse_error)?;
         let model = document.lock_file();
         if !model.metadata.platforms.iter().any(|platform| platform == subdir) {
             return Err(Error::Platform {
@@ -74,10 +73,15 @@ pub fn conda_lock(
         let (kept, packages) = wanted(model, &categories, subdir, &mut gathered);
         let model = Model { metadata: model.metadata.clone(), package: packages };
         let environments = [(ENVIRONMENT.to_owned(), categories)].into();
-        let lock = LockFile::from_conda_lock(&model, &ImportOptions { environments }).map_err(|error| {
-            let (line, message) = located(&error, &model, &kept, &document, text);
-            parse_error(line, message)
-        })?;
+        let options = ImportOptions { environments };
+        let lock = read(
+            || LockFile::from_conda_lock(&model, &options),
+            |error| {
+                let (line, message) = located(&error, &model, &kept, &document, text);
+                at(line, message)
+            },
+        )
+        .map_err(parse_error)?;
         let packages = lock
             .environment(ENVIRONMENT)
             .and_then(|environment| Some((environment, lock.platform(subdir)?)))

@@ -183,7 +183,8 @@ fn package(
         (_, None) => CondaNoarch::No,
     };
     let json = RepoDataRecord {
-        package_record: record.clone(),
+        // When a channel was indexed says nothing of the package, and is another time wherever it is mirrored.
+        package_record: PackageRecord { indexed_timestamp: None, ..record.clone() },
         identifier: DistArchiveIdentifier::from(archive),
         url: place.origin,
         channel: channel.map(|channel| without_credentials(&channel, 0).to_string()),

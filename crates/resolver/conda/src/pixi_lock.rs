@@ -9,7 +9,7 @@ use rattler_lock::{
 use url::Url;
 
 use crate::error::{Error, Reason, plain, plain_text};
-use crate::guard::guarded;
+use crate::guard::{guarded, read};
 use crate::location::{Place, folder};
 use crate::package::{Gathered, Noarch};
 use crate::wheel::pypi;
@@ -117,11 +117,8 @@ fn parse(text: &str, file: &Path, folder: &Path) -> Result<LockFile, Error> {
     if let Some(version) = version {
         supported(version, file)?;
     }
-    let lock = LockFile::from_str_with_base_directory(text, Some(folder)).map_err(|error| Error::Parse {
-        file: file.to_owned(),
-        format: "pixi.lock",
-        message: plain(&error),
-    })?;
+    let lock = read(|| LockFile::from_str_with_base_directory(text, Some(folder)), |error| plain(&error))
+        .map_err(|message| Error::Parse { file: file.to_owned(), format: "pixi.lock", message })?;
     supported(lock.version() as u64, file)?;
     Ok(lock)
 }

@@ -20,7 +20,7 @@ use url::Url;
 
 use crate::channel::{self, Asked, rename};
 use crate::error::{Error, plain, plain_text};
-use crate::guard::guarded;
+use crate::guard::{guarded, read};
 use crate::location::{Place, folder};
 use crate::package::{Gathered, Noarch};
 
@@ -195,7 +195,8 @@ fn spec<'a>(text: &'a str, file: &Path) -> Result<(MatchSpec, Option<&'a str>), 
         Some((channel, rest)) if !channel.contains('[') => (Some(channel.trim()), rest),
         _ => (None, text),
     };
-    let spec = MatchSpec::from_str(rest, ParseStrictness::Lenient).map_err(|error| wrong(plain(&error)))?;
+    let spec =
+        read(|| MatchSpec::from_str(rest, ParseStrictness::Lenient), |error| plain(&error)).map_err(wrong)?;
     let unsupported = [
         ("a channel in brackets; write `CHANNEL::NAME`", spec.channel.is_some()),
         ("a subdir, which the environment's platform decides", spec.subdir.is_some()),

@@ -218,6 +218,9 @@ fn wheels_that_are_none() {
     refused_pixi(&wheel("b-1.0-py3-none-any.whl", &hash), "which is another package's");
     refused_pixi(&wheel("a-1.0-cp311-cp311-win_amd64.whl", &hash), "a 1.0 is made for win_amd64");
     refused_pixi(&wheel("..%2Fa-1.0-py3-none-any.whl", &hash), "is no file's name");
+    // A requirement that another crate's parser panics on.
+    let dash = wheel("a-1.0-py3-none-any.whl", &format!("{hash}  requires_dist: ['fla- sk']\n"));
+    refused_pixi(&dash, "can't be read as pixi.lock");
     let direct = wheel("a-1.0-py3-none-any.whl", &hash).replace("https", "direct+https");
     let found = read_pixi(&pixi(&direct)).expect("an environment");
     assert_eq!(
@@ -439,4 +442,90 @@ fn conda_locks_that_are_none() {
     let found =
         conda_lock(&hashless, Path::new("conda-lock.yml"), &CondaLockSelection::default(), "linux-64");
     refused(found, "a 1.0 has no usable hash for a-1.0-0.conda: run `conda-lock lock` again");
+}
+
+/// Whatever a text has become, it is read or refused, and never the cause of a panic.
+#[test]
+fn texts_that_something_happened_to() {
+    let explicit_file = format!(
+        "# platform: linux-64\n@EXPLICIT\nhttps://example.org/linux-64/a-1-0.conda#{MD5}\n# pip b @ \
+         https://example.org/b-1-py3-none-any.whl#sha256={SHA256}\n"
+    );
+    let small =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/locks/small/pixi.lock"));
+    let texts = [
+        small.expect("a lock"),
+        PLATFORMS.to_owned(),
+        FIFTH.to_owned(),
+        CONDA_LOCK.to_owned(),
+        explicit_file,
+    ];
+    let mut state = 42_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).expect("31 bits") % below.max(1)
+    };
+    for round in 0..300 {
+        let mut text = texts[round % texts.len()].clone();
+        for _ in 0..=random(3) {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let (one, other) = (random(lines.len()), random(lines.len()));
+            match random(6) {
+                0 => drop(lines.remove(one)),
+                1 => lines.insert(one, lines[other].clone()),
+                2 => lines.swap(one, other),
+                3 => lines.truncate(one),
+                // A value that is another line's.
+                4 => {
+                    let value = lines[other].split_once(": ").map_or("", |(_, value)| value).to_owned();
+                    let key = lines[one].split_once(": ").map_or("", |(key, _)| key).to_owned();
+                    lines[one] = format!("{key}: {value}");
+                }
+                _ => {
+                    let odd = [
+                        "\u{0}",
+                        "%00",
+                        "..",
+                        "/",
+                        "\u{202e}",
+                        "'",
+                        "{",
+                        "- ",
+                        "!!binary ",
+                        "&a ",
+                        "*a",
+                        "é",
+                    ];
+                    let line = &mut lines[one];
+                    let at = random(line.len() + 1);
+                    if line.is_char_boundary(at) {
+                        line.insert_str(at, odd[random(odd.len())]);
+                    }
+                }
+            }
+            text = lines.join("\n");
+            if text.is_empty() {
+                break;
+            }
+        }
+        let selection = PixiSelection { without_folders: round % 2 == 0, ..PixiSelection::default() };
+        let results = [
+            pixi_lock(&text, Path::new("pixi.lock"), &selection, "linux-64"),
+            conda_lock(&text, Path::new("conda-lock.yml"), &CondaLockSelection::default(), "linux-64"),
+            read(&text),
+        ];
+        for result in results {
+            match result {
+                Err(error) => assert!(!matches!(error, Error::Internal { .. }), "{error}\n{text}"),
+                Ok(found) => {
+                    for package in &found.packages {
+                        assert!(
+                            !package.file.contains('/') && package.file.starts_with(&package.name),
+                            "{text}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! What is selected from locks: of real projects, compared with their text line by line, and of small ones that are made for
-//! what those don't have.
+//! what those don't have. The order of links is also that of the `.expect` files, which `record.py` writes.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // All of it is test code, helpers too.
 
@@ -118,6 +118,17 @@ fn check_whole(name: &str, subdir: &str, count: usize) {
         assert_eq!(package.noarch, noarch, "{url}");
     }
     check_order(&environment);
+    let found: Vec<String> = environment
+        .packages
+        .iter()
+        .map(|it| {
+            let hash = it.sha256.as_ref().or(it.md5.as_ref()).expect("a hash");
+            format!("{}/{}-{}-{} {hash}", it.subdir, it.name, it.version, it.build)
+        })
+        .collect();
+    let expect = Path::new(name).with_file_name(format!("{subdir}.expect"));
+    let expect = std::fs::read_to_string(file(expect.to_str().unwrap())).expect("what rattler makes of it");
+    assert_eq!(found, expect.lines().collect::<Vec<_>>());
 }
 
 #[test]

@@ -368,6 +368,34 @@ fn files_with_requirements() {
     );
 }
 
+/// What is resolved from the index of a real channel, beside what `record.py` wrote.
+#[track_caller]
+fn check_recorded(name: &str, specs: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/channel");
+    let channels = Channels { names: vec![".".to_owned()], ..Channels::default() };
+    let specs: Vec<String> = specs.iter().map(|&spec| spec.to_owned()).collect();
+    let found = solve(&specs, &folder.join("environment.yml"), &target(&[("__glibc", "2.36")]), &channels);
+    let found: Vec<String> = found
+        .expect("an environment")
+        .packages
+        .iter()
+        .map(|it| {
+            assert!(it.record.as_ref().expect("a record").get("indexed_timestamp").is_none());
+            let hash = it.sha256.as_ref().expect("a hash");
+            format!("{}/{}-{}-{} {hash}", it.subdir, it.name, it.version, it.build)
+        })
+        .collect();
+    let expect =
+        std::fs::read_to_string(folder.join(format!("{name}.expect"))).expect("what rattler makes of it");
+    assert_eq!(found, expect.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn packages_of_a_real_channel() {
+    check_recorded("python", &["python"]);
+    check_recorded("all", &["python", "pip", "cowsay", "requests", "numpy", "oddities"]);
+}
+
 /// A server with a channel behind a password, and what it was asked.
 fn serve(files: Vec<(&'static str, String)>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
