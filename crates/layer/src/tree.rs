@@ -204,6 +204,19 @@ impl TreePath {
         Ok(Self(relative.to_owned()))
     }
 
+    /// The path of the empty file which says, in a layer, that layers below have nothing at this one. Source: OCI image
+    /// specification, "Whiteouts".
+    ///
+    /// # Errors
+    /// [`TreeError::Name`] when that name would be longer than 255 bytes.
+    pub fn whiteout(&self) -> Result<Self, TreeError> {
+        let (folder, name) = self.0.split_at(self.0.rfind('/').map_or(0, |slash| slash + 1));
+        if name.len() > 255 - ".wh.".len() {
+            return Err(TreeError::Name { path: self.0.clone(), problem: "is too long to be removed by a layer" });
+        }
+        Ok(Self(format!("{folder}.wh.{name}")))
+    }
+
     /// This path with `relative` below it.
     ///
     /// # Errors
@@ -482,6 +495,15 @@ mod tests {
             .map(|(path, _)| path.to_string())
             .collect();
         assert_eq!(names, ["/a", "/a/b", "/a/b-d", "/a/b/y", "/a/c", "/a/c/x"]);
+    }
+
+    #[test]
+    fn whiteouts_are_made_on_purpose() {
+        let whiteout = |path: &str| TreePath::new(path).unwrap().whiteout().map(|path| path.to_string());
+        assert_eq!(whiteout("a").unwrap(), "/.wh.a");
+        assert_eq!(whiteout("a/b/c").unwrap(), "/a/b/.wh.c");
+        assert_eq!(whiteout(&"x".repeat(251)).unwrap().len(), 256);
+        assert!(whiteout(&format!("a/{}", "x".repeat(252))).is_err());
     }
 
     #[test]
