@@ -353,6 +353,7 @@ mod tests {
             digest: digest("a"),
             diff_id: DiffId(digest("A")),
             size,
+            media_type: None,
         };
         let outcome = Outcome { manifest: digest(""), layers: vec![locked] };
         let lock = ImagesLock {

@@ -5,7 +5,9 @@
 //! that a lock or a base would have to be looked at for.
 
 mod check;
+mod environment;
 mod image;
+mod matrix;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +19,9 @@ use serde::Deserialize;
 use crate::transport::Transport;
 
 pub use check::ConfigError;
+pub use environment::{Environment, LinkScripts, OnConflict};
 pub use image::{FileSpec, Image, User};
+pub use matrix::Values;
 
 /// A checked `images.toml`.
 #[derive(Clone, Debug)]
@@ -28,7 +32,7 @@ pub struct Config {
     pub bases: BTreeMap<String, Base>,
     /// `[env.NAME]`.
     pub environments: BTreeMap<String, Environment>,
-    /// `[image.NAME]`, with `extends` resolved.
+    /// `[image.NAME]`, with `extends` resolved; by `NAME[axis=value,…]` where the matrix has several of one name.
     pub images: BTreeMap<String, Image>,
 }
 
@@ -57,6 +61,9 @@ pub(crate) struct File {
     /// What holds for all images.
     #[serde(default)]
     settings: Settings,
+    /// Axes of values that tables are repeated for: `{python}` in a table stands for a value of `python`.
+    #[serde(default)]
+    matrix: Option<MatrixTable>,
     /// Root filesystems that images start from.
     #[serde(default)]
     base: BTreeMap<String, BaseTable>,
@@ -67,6 +74,24 @@ pub(crate) struct File {
     #[serde(default)]
     image: BTreeMap<String, image::ImageTable>,
 }
+
+/// Axes, and which of their combinations there are.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct MatrixTable {
+    /// Combinations that there are none of; a table with some of the axes stands for all that have its values.
+    #[serde(default, rename = "exclude")]
+    _exclude: Vec<BTreeMap<String, String>>,
+    /// Combinations that there are besides, with a value for each axis.
+    #[serde(default, rename = "include")]
+    _include: Vec<BTreeMap<String, String>>,
+    /// An axis: `python = ["3.11", "3.12"]`.
+    #[serde(flatten)]
+    _axes: BTreeMap<String, Vec<String>>,
+}
+
+/// For which values of the matrix a table is there: `{ cuda = "13.0", python = ["3.11", "3.12"] }`.
+pub(crate) type When = BTreeMap<String, OneOrMany>;
 
 /// What holds for all images.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -79,6 +104,9 @@ pub struct Settings {
     pub source_date_epoch: u64,
     /// Layers at most per image, the base's included; leaves room for layers that somebody adds on top.
     pub layer_budget: usize,
+    /// Bytes at most that a layer has, compressed, in MiB: an artifact that would be larger is split by file. Default: 4096,
+    /// above which registries refuse blobs.
+    pub layer_cap: u64,
     /// How layers are compressed.
     pub compression: Compression,
     /// The folder with artifacts that need not be fetched, relative to images.toml.
@@ -100,6 +128,7 @@ impl Default for Settings {
             platforms: Vec::new(),
             source_date_epoch: 0,
             layer_budget: 80,
+            layer_cap: 4096,
             compression: Compression::default(),
             vendor: "vendor".into(),
             mirrors: Vec::new(),
@@ -146,6 +175,8 @@ pub(crate) struct BaseTable {
     image: Option<String>,
     /// Nothing at all.
     scratch: bool,
+    /// For which values of the matrix it is there.
+    when: When,
 }
 
 /// A string or several.
@@ -196,55 +227,4 @@ pub struct Debian {
     pub keyring: Option<PathBuf>,
     /// Whether the mirrors are of a past day, so that their indexes may have expired.
     pub snapshot: bool,
-}
-
-/// One lock, installed at one prefix.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Environment {
-    /// The lock file, relative to images.toml: `uv.lock`, `pylock.toml`, `requirements.txt` with hashes.
-    pub lock: PathBuf,
-    /// The lock's format, for a name that does not tell it: `uv`, `pylock`, `requirements`.
-    #[serde(default)]
-    pub kind: Option<String>,
-    /// Where the environment lies in the image: `/opt/venv`.
-    pub prefix: String,
-    /// CPython's version, `3.11` or `3.11.2`. Default: the base's.
-    #[serde(default)]
-    pub python: Option<String>,
-    /// What `bin/python` links to. Default: the base's interpreter of that version.
-    #[serde(default)]
-    pub interpreter: Option<String>,
-    /// The newest glibc that wheels may ask for: `2.36`. Default: the oldest of the bases that use the environment.
-    #[serde(default)]
-    pub glibc: Option<String>,
-    /// The newest musl that wheels may ask for: `1.2`. Excludes `glibc`.
-    #[serde(default)]
-    pub musl: Option<String>,
-    /// The workspace member that is installed. Default: the lock's root project.
-    #[serde(default)]
-    pub package: Option<String>,
-    /// Extras.
-    #[serde(default)]
-    pub extras: Vec<String>,
-    /// Dependency groups.
-    #[serde(default)]
-    pub groups: Vec<String>,
-    /// Whether the project's default groups are installed too.
-    #[serde(default)]
-    pub default_groups: bool,
-    /// What happens when two packages bring one path with different content.
-    #[serde(default)]
-    pub on_conflict: OnConflict,
-}
-
-/// What happens when two packages of an environment bring one path with different content.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnConflict {
-    /// The package with the later name wins, and the plan says so.
-    #[default]
-    Later,
-    /// The build fails.
-    Error,
 }

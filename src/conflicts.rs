@@ -14,6 +14,7 @@ use imgforge_layer::TreePath;
 use imgforge_oci::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::clobbers;
 use crate::config::{Config, Image, OnConflict};
 use crate::error::Error;
 use crate::plan::Rank;
@@ -34,7 +35,8 @@ pub struct Conflict {
     pub winner: String,
 }
 
-/// Settles the disputes of an image's environments, and puts the layers that do so above those of the packages.
+/// Settles the disputes of an image's environments, and puts the layers that do so above those of the packages. `units`
+/// are the image's, in the order in which they were selected.
 ///
 /// # Errors
 /// [`Error::Conflict`] for a dispute that images.toml does not allow, and for a path that is a folder in one package and
@@ -42,12 +44,19 @@ pub struct Conflict {
 pub(crate) fn settle(
     config: &Config,
     table: &Image,
+    units: &[&Arc<Unit>],
     workshop: &Workshop<'_>,
     layers: &mut Vec<(LayerSpec, Made)>,
 ) -> Result<Vec<Conflict>, Error> {
     let mut conflicts = Vec::new();
     for name in &table.environments {
         let Some(environment) = config.environments.get(name) else { continue };
+        // What goes into another environment is settled with that one.
+        if environment.into.is_some() {
+            continue;
+        }
+        let linked = clobbers::settle(name, environment, config, units, workshop, layers)?;
+        conflicts.extend(linked);
         let wheels = wheels_at(layers, &environment.prefix);
         let found = match known(workshop, &wheels)? {
             Some(found) => found,
@@ -85,10 +94,12 @@ fn wheels_at(layers: &[(LayerSpec, Made)], prefix: &str) -> Vec<Arc<Unit>> {
     let mut wheels: Vec<_> = layers
         .iter()
         .flat_map(|(spec, _)| &spec.units)
+        .map(Unit::whole)
         .filter(|unit| is_at(unit, prefix))
         .map(Arc::clone)
         .collect();
-    wheels.sort_by(|a, b| a.item.name.cmp(&b.item.name));
+    wheels.sort_by(|a, b| (&a.item.name, &a.item.identity).cmp(&(&b.item.name, &b.item.identity)));
+    wheels.dedup_by(|a, b| a.item == b.item);
     wheels
 }
 
@@ -117,12 +128,12 @@ fn find(
     // Each package's entries, by its identity.
     let mut listed: BTreeMap<&str, Vec<Listed>> = BTreeMap::new();
     for (spec, made) in layers {
-        if !spec.units.iter().any(|unit| wheels.iter().any(|wheel| wheel.item == unit.item)) {
+        if !spec.units.iter().any(|unit| wheels.iter().any(|wheel| wheel.item == unit.whole().item)) {
             continue;
         }
         let listing = workshop.listing(&made.record)?;
         for (unit, (_, entries)) in spec.units.iter().zip(listing.units) {
-            listed.insert(&unit.item.identity, entries);
+            listed.entry(&unit.whole().item.identity).or_default().extend(entries);
         }
     }
     let mut owners: BTreeMap<&TreePath, (&Unit, &Listed)> = BTreeMap::new();

@@ -1,31 +1,60 @@
-//! From an environment of images.toml and its lock file to the wheels that are installed.
+//! From an environment of images.toml and its lock file to the packages that are installed.
 
+mod conda;
 mod requirements;
 
 use std::path::Path;
 use std::str::FromStr as _;
 
 use fs_err as fs;
+use imgforge_layer::TreePath;
 use imgforge_layer::wheel::Scheme;
 use imgforge_resolver::pypi::{self, Defaults, Selection};
-use imgforge_resolver::{Architecture, Artifact, Libc, LockKind, Target};
+use imgforge_resolver::{Architecture, Artifact, CondaPackage, CondaPython, Libc, LockKind, Target};
+use imgforge_store::Store;
 
 use crate::config::{Environment, Settings};
 use crate::error::Error;
 use crate::facts::{self, Facts, Interpreter, short};
+use crate::fetch::Fetcher;
 use crate::images_lock::ImagesLock;
 
 /// An environment, selected for a platform.
 #[derive(Clone, Debug)]
 pub struct Selected {
-    /// Where it has its files.
-    pub scheme: Scheme,
-    /// What `bin/python` links to.
-    pub interpreter: String,
-    /// CPython's version as far as it is known.
-    pub version: String,
+    /// What the wheels stand on.
+    pub ground: Ground,
+    /// Where wheels have their files. `None`: there is no Python.
+    pub scheme: Option<Scheme>,
     /// The wheels, by name.
     pub artifacts: Vec<Artifact>,
+}
+
+/// What an environment has besides wheels.
+#[derive(Clone, Debug)]
+pub enum Ground {
+    /// A virtual environment's own files.
+    Venv {
+        /// What `bin/python` links to.
+        interpreter: String,
+        /// CPython's version as far as it is known.
+        version: String,
+    },
+    /// Conda packages.
+    Conda(Conda),
+    /// Nothing: the wheels go into another environment.
+    Other,
+}
+
+/// The conda packages of an environment.
+#[derive(Clone, Debug)]
+pub struct Conda {
+    /// Where it lies.
+    pub prefix: TreePath,
+    /// Its Python, if it has one.
+    pub python: Option<CondaPython>,
+    /// In the order in which they are linked. Each has its SHA-256.
+    pub packages: Vec<CondaPackage>,
 }
 
 /// What selecting needs besides the environment's own table.
@@ -42,6 +71,10 @@ pub struct Context<'a> {
     pub bases: &'a [(&'a str, &'a Facts)],
     /// Where answers of package indexes are kept.
     pub cache: &'a Path,
+    /// Where packages are kept.
+    pub store: &'a Store,
+    /// Gets what a lock has only the MD5 of.
+    pub fetcher: &'a Fetcher,
     /// Whether the network is out of bounds.
     pub offline: bool,
 }
@@ -69,34 +102,113 @@ impl Context<'_> {
     }
 }
 
-/// Selects an environment's wheels. Pins of `lock` are used where they are up to date; new ones are put into it.
+/// Selects an environment's packages. Pins of `lock` are used where they are up to date; new ones are put into it.
+///
+/// `host` is the conda environment that the wheels go into, if they do.
 ///
 /// # Errors
 /// [`Error::EnvironmentUnclear`] when the Python or the C library is not known, [`Error::Environment`] when the lock
 /// can't be used, [`Error::Io`] when it can't be read.
 pub fn select(
     environment: &Environment,
+    host: Option<&Conda>,
     context: &Context<'_>,
     lock: &mut ImagesLock,
 ) -> Result<Selected, Error> {
-    let (version, interpreter) = python(environment, context)?;
-    let minor =
-        version.split('.').take(2).map(u8::from_str).collect::<Result<Vec<_>, _>>().unwrap_or_default();
-    let [major, minor] = minor.as_slice() else {
-        return Err(context.unclear(
-            format!("python = \"{version}\" is no version of CPython"),
-            "set `python` to a version such as \"3.11\"".to_owned(),
-        ));
+    let mut selected = match host {
+        Some(host) => into(environment, host, context, lock)?,
+        None if kind(environment, context)?.is_conda() => conda::select(environment, context, lock)?,
+        None => venv(environment, context, lock)?,
     };
-    let scheme = Scheme::venv(&environment.prefix, (*major, *minor))
-        .map_err(|source| Error::Tree { what: format!("[env.{}], prefix", context.name), source })?;
+    selected.artifacts.retain(|wheel| !is_left_out(environment, &wheel.name));
+    Ok(selected)
+}
+
+/// A lock of wheels, installed into a virtual environment.
+fn venv(environment: &Environment, context: &Context<'_>, lock: &mut ImagesLock) -> Result<Selected, Error> {
+    let (version, interpreter) = python(environment, context)?;
+    let prefix = |source| Error::Tree { what: format!("[env.{}], prefix", context.name), source };
+    let scheme = Scheme::venv(&environment.prefix, major_minor(&version, context)?).map_err(prefix)?;
     let target = Target {
         python: version.clone(),
         architecture: context.architecture,
         libc: libc(environment, context)?,
     };
     let artifacts = artifacts(environment, context, &target, lock)?;
-    Ok(Selected { scheme, interpreter, version, artifacts })
+    Ok(Selected { ground: Ground::Venv { interpreter, version }, scheme: Some(scheme), artifacts })
+}
+
+/// A lock of wheels, installed into a conda environment.
+fn into(
+    environment: &Environment,
+    host: &Conda,
+    context: &Context<'_>,
+    lock: &mut ImagesLock,
+) -> Result<Selected, Error> {
+    let (Some(scheme), Some(python)) = (conda::scheme(host, context)?, &host.python) else {
+        return Err(context.unclear(
+            format!("[env.{}] has no Python", environment.into.as_deref().unwrap_or_default()),
+            "lock that environment with the package `python`".to_owned(),
+        ));
+    };
+    let target = Target {
+        python: python.version.clone(),
+        architecture: context.architecture,
+        libc: libc(environment, context)?,
+    };
+    let artifacts = artifacts(environment, context, &target, lock)?;
+    let wanted = artifacts.iter().filter(|wheel| !is_left_out(environment, &wheel.name));
+    if let Some((wheel, package)) =
+        wanted.filter_map(|wheel| Some((wheel, conda::provider(host, &wheel.name)?))).next()
+    {
+        return Err(context.unclear(
+            format!(
+                "{} {} is in {} and, as the conda package {} {}, in [env.{}]",
+                wheel.name,
+                wheel.version,
+                environment.lock.display(),
+                package.name,
+                package.version,
+                environment.into.as_deref().unwrap_or_default()
+            ),
+            format!(
+                "to keep the conda package, set `no-install-package = [\"{}\"]` in [env.{}]",
+                wheel.name, context.name
+            ),
+        ));
+    }
+    Ok(Selected { ground: Ground::Other, scheme: Some(scheme), artifacts })
+}
+
+/// Whether images.toml says that a package is not to be installed. Names are compared as PEP 503 normalises them.
+fn is_left_out(environment: &Environment, name: &str) -> bool {
+    environment.no_install_package.iter().any(|other| normalized(other) == normalized(name))
+}
+
+/// A package's name as PEP 503 has it.
+fn normalized(name: &str) -> String {
+    let parts: Vec<_> = name.split(['-', '_', '.']).filter(|part| !part.is_empty()).collect();
+    parts.join("-").to_lowercase()
+}
+
+fn major_minor(version: &str, context: &Context<'_>) -> Result<(u8, u8), Error> {
+    let minor =
+        version.split('.').take(2).map(u8::from_str).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    match minor.as_slice() {
+        [major, minor] => Ok((*major, *minor)),
+        _ => Err(context.unclear(
+            format!("python = \"{version}\" is no version of CPython"),
+            "set `python` to a version such as \"3.11\"".to_owned(),
+        )),
+    }
+}
+
+fn kind(environment: &Environment, context: &Context<'_>) -> Result<LockKind, Error> {
+    let name = environment.lock.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match environment.kind.as_deref().and_then(LockKind::from_name) {
+        Some(kind) => Ok(kind),
+        None => LockKind::from_file_name(name).map_err(|error| context.failed(error)),
+    }
 }
 
 /// CPython's version and the interpreter's path: as set, or what the bases have.
@@ -246,12 +358,8 @@ fn artifacts(
     target: &Target,
     lock: &mut ImagesLock,
 ) -> Result<Vec<Artifact>, Error> {
+    let kind = kind(environment, context)?;
     let path = context.folder.join(&environment.lock);
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let kind = match environment.kind.as_deref().and_then(LockKind::from_name) {
-        Some(kind) => kind,
-        None => LockKind::from_file_name(name).map_err(|error| context.failed(error))?,
-    };
     let text = fs::read_to_string(&path)?;
     let selection = Selection {
         package: environment.package.clone(),
@@ -271,8 +379,8 @@ fn artifacts(
         LockKind::Requirements => return requirements::artifacts(&text, &path, context, target, lock),
         LockKind::Pixi | LockKind::CondaLock | LockKind::Explicit | LockKind::EnvironmentYml => {
             return Err(context.unclear(
-                format!("{name} is conda's, and conda packages are not installed yet"),
-                "export the environment's wheels as pylock.toml or requirements.txt with hashes".to_owned(),
+                format!("{} is a lock of conda packages", environment.lock.display()),
+                "give it a `prefix` of its own".to_owned(),
             ));
         }
     }
@@ -320,6 +428,9 @@ mod tests {
         let bases: Vec<(&str, Facts)> =
             bases.iter().map(|(name, packages)| (*name, facts(packages))).collect();
         let bases: Vec<_> = bases.iter().map(|(name, facts)| (*name, facts)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let fetcher = Fetcher::new(crate::fetch::FetchSettings::default()).unwrap();
         let context = Context {
             folder: Path::new(""),
             settings: &Settings::default(),
@@ -327,6 +438,8 @@ mod tests {
             architecture: Architecture::Amd64,
             bases: &bases,
             cache: Path::new(""),
+            store: &store,
+            fetcher: &fetcher,
             offline: true,
         };
         let found = python(&environment, &context)

@@ -197,6 +197,28 @@ pub enum Error {
         /// The package with the later name.
         second: String,
     },
+    /// Two versions of a distribution would go into one place.
+    #[error("[image.{image}]: {first} and {second} both go into {prefix}")]
+    Twice {
+        /// The image's name.
+        image: String,
+        /// The environment's.
+        prefix: String,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A conda package wants to run something when it is linked, and images.toml does not say what that means.
+    #[error("[env.{environment}]: {package} has a link script, {script}")]
+    LinkScript {
+        /// Its name in images.toml.
+        environment: String,
+        /// The package.
+        package: String,
+        /// The script's path in the image.
+        script: TreePath,
+    },
     /// Application files lie where they would hide what is below them.
     #[error("{second}: {path} is in {first}")]
     Covered {
@@ -274,6 +296,12 @@ impl Error {
             Self::EnvironmentUnclear { hint, .. } | Self::DebianUnclear { hint, .. } => Some(hint.clone()),
             Self::Conflict { environment, .. } => Some(format!(
                 "drop one of the packages from the lock, or remove `on-conflict = \"error\"` from [env.{environment}]"
+            )),
+            Self::Twice { .. } => Some(
+                "lock them together, or leave one out with `no-install-package` in its environment".to_owned(),
+            ),
+            Self::LinkScript { environment, .. } => Some(format!(
+                "set `link-scripts = \"ignore\"` in [env.{environment}] if the package works without it"
             )),
             Self::Covered { .. } => {
                 Some("choose another `dest`, or leave the file out with `exclude`".to_owned())

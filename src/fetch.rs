@@ -26,6 +26,7 @@
 
 mod credentials;
 mod error;
+mod md5;
 mod mirror;
 mod transfer;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use imgforge_oci::{self as oci, Image, ImageConfig, Layer, Platform};
+use imgforge_resolver::LockKind;
 
 use crate::bases::BaseImage;
 use crate::config::{Config, Image as ImageTable};
@@ -58,9 +59,10 @@ pub fn recorded(
         .iter()
         .map(|layer| {
             let spec = planned.next_if(|spec| spec.key == layer.key);
-            let codec = match spec {
-                Some(spec) => spec.codec,
-                None => codec(config.settings.compression, Rank::Packages),
+            let media_type = match (spec, &layer.media_type) {
+                (Some(spec), _) => spec.codec.media_type(),
+                (None, Some(media_type)) => media_type,
+                (None, None) => codec(config.settings.compression, Rank::Packages).media_type(),
             };
             let notes = match spec {
                 Some(spec) => annotations(spec),
@@ -70,7 +72,7 @@ pub fn recorded(
                 digest: layer.digest,
                 diff_id: layer.diff_id,
                 size: layer.size,
-                media_type: codec.media_type().into(),
+                media_type: media_type.into(),
                 history: history(&layer.title),
                 annotations: notes,
             }
@@ -137,13 +139,12 @@ fn distribution(unit: &Unit) -> Option<Distribution<'_>> {
     let Recipe::Wheel { artifact, scheme, .. } = &unit.recipe else { return None };
     let mut parts = artifact.file.split('-');
     let (name, version) = (parts.next()?, parts.next()?);
-    let (major, minor) = scheme.python();
     let prefix = scheme.prefix().to_string();
-    let prefix = prefix.trim_matches('/');
+    let (prefix, site_packages) = (prefix.trim_matches('/'), scheme.site_packages());
     Some(Distribution {
         name: &artifact.name,
         version: &artifact.version,
-        folder: format!("{prefix}/lib/python{major}.{minor}/site-packages/{name}-{version}.dist-info"),
+        folder: format!("{prefix}/{site_packages}/{name}-{version}.dist-info"),
     })
 }
 
@@ -156,10 +157,20 @@ fn image_config(config: &Config, table: &ImageTable, platform: &Platform, path: 
             .environments
             .iter()
             .filter_map(|name| config.environments.get(name))
+            .filter(|environment| environment.into.is_none())
             .map(|environment| format!("{}/bin", environment.prefix.trim_end_matches('/')))
             .collect();
         folders.push(path.to_owned());
         env.push(("PATH".to_owned(), folders.join(":")));
+    }
+    // Build tools and packages find their environment by it, as in an activated shell.
+    let conda = table
+        .environments
+        .iter()
+        .filter_map(|name| config.environments.get(name))
+        .find(|environment| environment.lock_kind().is_some_and(LockKind::is_conda));
+    if let Some(environment) = conda.filter(|_| !table.env.contains_key("CONDA_PREFIX")) {
+        env.push(("CONDA_PREFIX".to_owned(), environment.prefix.trim_end_matches('/').to_owned()));
     }
     env.extend(table.env.iter().map(|(name, value)| (name.clone(), value.clone())));
     ImageConfig {

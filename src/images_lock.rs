@@ -5,7 +5,8 @@
 //!
 //! - `[[base]]`: the image that a base stands for, for a platform;
 //! - `[[debian]]`: the packages of a base, for an architecture;
-//! - `[[environment]]`: the wheels of a lock that says only their hashes (`requirements.txt`);
+//! - `[[environment]]`: the wheels of a lock that says only their hashes (`requirements.txt`), the conda packages that an
+//!   `environment.yml` came to, or those that a lock has only the MD5 of;
 //! - `[[image]]`: the manifest digest and the layers of an image that was built, for a platform.
 //!
 //! The second and the third have a `request`, a hash of what they were made from: when that changes they are out of date.
@@ -15,7 +16,7 @@ use std::path::Component;
 
 use imgforge_oci::{DiffId, Digest, Kind, MediaType, Platform, kind};
 use imgforge_resolver::debian::PinnedPackage;
-use imgforge_resolver::{Architecture, Artifact, Location};
+use imgforge_resolver::{Architecture, Artifact, CondaNoarch, CondaPackage, CondaPython, Location};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
@@ -67,13 +68,17 @@ pub struct DebianPins {
     pub packages: Vec<PinnedPackage>,
 }
 
-/// The wheels of an environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The packages of an environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvironmentPins {
     /// SHA-256 of the lock's text and the target.
     pub request: String,
-    /// By name.
+    /// The Python of an `environment.yml`.
+    pub python: Option<CondaPython>,
+    /// Wheels, by name.
     pub artifacts: Vec<Artifact>,
+    /// Conda packages, in the order in which they are linked. They have their SHA-256 and no record.
+    pub packages: Vec<CondaPackage>,
 }
 
 /// What came out of building an image.
@@ -99,6 +104,9 @@ pub struct OutcomeLayer {
     pub diff_id: DiffId,
     /// Bytes, compressed.
     pub size: u64,
+    /// Its media type, where that does not follow from the plan: of a layer that settles disputes between packages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
 }
 
 /// Why an `images.lock` can't be used.
@@ -185,7 +193,33 @@ struct EnvironmentTable {
     environment: String,
     target: String,
     request: String,
+    python: Option<CondaPython>,
+    #[serde(default)]
     artifacts: Vec<Artifact>,
+    #[serde(default)]
+    packages: Vec<CondaLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CondaLine {
+    name: String,
+    version: String,
+    build: String,
+    subdir: String,
+    file: String,
+    location: Location,
+    sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    md5: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_platform_specific")]
+    noarch: CondaNoarch,
+}
+
+fn is_platform_specific(noarch: &CondaNoarch) -> bool {
+    *noarch == CondaNoarch::No
 }
 
 #[derive(Deserialize)]
@@ -218,7 +252,12 @@ impl ImagesLock {
             ((table.base, table.architecture), DebianPins { request: table.request, packages })
         });
         let environments = file.environment.into_iter().map(|table| {
-            let pins = EnvironmentPins { request: table.request, artifacts: table.artifacts };
+            let pins = EnvironmentPins {
+                request: table.request,
+                python: table.python,
+                artifacts: table.artifacts,
+                packages: table.packages.into_iter().map(CondaLine::into_package).collect(),
+            };
             ((table.environment, table.target), pins)
         });
         let images = file.image.into_iter().map(|table| {
@@ -253,7 +292,20 @@ impl ImagesLock {
         for ((environment, target), pins) in &self.environments {
             let head =
                 [("environment", environment.as_str()), ("target", target), ("request", &pins.request)];
-            table(&mut text, "environment", &head, "artifacts", pins.artifacts.iter().map(line));
+            text.push_str(&head_of("environment", &head));
+            if let Some(python) = &pins.python {
+                text.push_str(&format!("python = {}\n", line(python)));
+            }
+            if !pins.artifacts.is_empty() || pins.packages.is_empty() {
+                list(&mut text, "artifacts", pins.artifacts.iter().map(line));
+            }
+            if !pins.packages.is_empty() {
+                list(
+                    &mut text,
+                    "packages",
+                    pins.packages.iter().map(|package| line(&CondaLine::of(package))),
+                );
+            }
         }
         for ((name, platform), outcome) in &self.images {
             let manifest = outcome.manifest.to_string();
@@ -305,13 +357,24 @@ impl File {
                 at.word("version", &artifact.version)?;
                 at.expect("file", &artifact.file, "a file's name without folders", is_word)?;
                 at.sha256("sha256", &artifact.sha256)?;
-                match &artifact.location {
-                    Location::Url(url) => at.expect("url", url, "an http or https URL", is_url)?,
-                    Location::Path(path) => {
-                        let expected = "a path relative to images.toml";
-                        at.expect("path", &path.to_string_lossy(), expected, is_relative)?;
-                    }
+                at.location(&artifact.location)?;
+            }
+            for package in &table.packages {
+                let at = Place { table: "environment", name: &table.environment, entry: &package.name };
+                for (key, value) in
+                    [("name", &package.name), ("version", &package.version), ("subdir", &package.subdir)]
+                {
+                    at.word(key, value)?;
                 }
+                at.expect("file", &package.file, "a file's name without folders", is_word)?;
+                at.sha256("sha256", &package.sha256)?;
+                at.location(&package.location)?;
+            }
+            if let Some(python) = &table.python {
+                let at = Place { table: "environment", name: &table.environment, entry: "python" };
+                at.word("version", &python.version)?;
+                let expected = "a path below the prefix, without `..`";
+                at.expect("site-packages", &python.site_packages, expected, is_below)?;
             }
         }
         for table in &self.image {
@@ -319,6 +382,10 @@ impl File {
                 let at = Place { table: "image", name: &table.name, entry: &layer.title };
                 at.expect("title", &layer.title, "text without control characters", is_text)?;
                 at.sha256("key", &layer.key)?;
+                if let Some(media_type) = &layer.media_type {
+                    let is_layer = |text: &str| matches!(kind(&MediaType::from(text)), Kind::Layer(_));
+                    at.expect("media-type", media_type, "a layer's media type", is_layer)?;
+                }
             }
         }
         Ok(())
@@ -353,6 +420,16 @@ impl Place<'_> {
             value: value.to_owned(),
             expected,
         })
+    }
+
+    fn location(&self, location: &Location) -> Result<(), ImagesLockError> {
+        match location {
+            Location::Url(url) => self.expect("url", url, "an http or https URL", is_url),
+            Location::Path(path) => {
+                let expected = "a path relative to images.toml";
+                self.expect("path", &path.to_string_lossy(), expected, is_relative)
+            }
+        }
     }
 
     fn word(&self, key: &'static str, value: &str) -> Result<(), ImagesLockError> {
@@ -411,18 +488,39 @@ impl PackageLine {
     }
 }
 
+impl CondaLine {
+    fn of(package: &CondaPackage) -> Self {
+        let CondaPackage { name, version, build, subdir, file, location, .. } = package.clone();
+        let sha256 = package.sha256.clone().unwrap_or_default();
+        let (md5, size, noarch) = (package.md5.clone(), package.size, package.noarch);
+        Self { name, version, build, subdir, file, location, sha256, md5, size, noarch }
+    }
+
+    fn into_package(self) -> CondaPackage {
+        let Self { name, version, build, subdir, file, location, sha256, md5, size, noarch } = self;
+        let sha256 = Some(sha256);
+        CondaPackage { name, version, build, subdir, file, location, sha256, md5, size, noarch, record: None }
+    }
+}
+
 fn table(
     text: &mut String,
     name: &str,
     head: &[(&str, &str)],
-    list: &str,
+    name_of_list: &str,
     lines: impl Iterator<Item = String>,
 ) {
-    text.push_str(&format!("\n[[{name}]]\n"));
-    for (key, value) in head {
-        text.push_str(&format!("{key} = {}\n", toml::Value::from(*value)));
-    }
-    text.push_str(&format!("{list} = [\n"));
+    text.push_str(&head_of(name, head));
+    list(text, name_of_list, lines);
+}
+
+fn head_of(name: &str, head: &[(&str, &str)]) -> String {
+    let keys = head.iter().map(|(key, value)| format!("{key} = {}\n", toml::Value::from(*value)));
+    format!("\n[[{name}]]\n{}", keys.collect::<String>())
+}
+
+fn list(text: &mut String, name: &str, lines: impl Iterator<Item = String>) {
+    text.push_str(&format!("{name} = [\n"));
     for line in lines {
         text.push_str(&format!("    {line},\n"));
     }
@@ -505,12 +603,28 @@ mod tests {
             sha256: digest.hex(),
             size: None,
         };
+        let python =
+            CondaPython { version: "3.11.2".into(), site_packages: "lib/python3.11/site-packages".into() };
+        let conda = CondaPackage {
+            name: "idna".into(),
+            version: "3.20".into(),
+            build: "py_0".into(),
+            subdir: "noarch".into(),
+            file: "idna-3.20-py_0.conda".into(),
+            location: imgforge_resolver::Location::Path("../channel/idna-3.20-py_0.conda".into()),
+            sha256: Some(Digest::of(b"idna").hex()),
+            md5: None,
+            size: Some(7),
+            noarch: CondaNoarch::Python,
+            record: None,
+        };
         let layer = OutcomeLayer {
             title: "numpy 2".into(),
             key: digest.hex(),
             digest,
             diff_id: DiffId(digest),
             size: 1 << 40,
+            media_type: Some("application/vnd.oci.image.layer.v1.tar+zstd".into()),
         };
         let facts = Facts {
             interpreters: vec![Interpreter { path: "/usr/bin/python3.11".into(), version: "3.11.2".into() }],
@@ -542,7 +656,12 @@ mod tests {
             .into(),
             environments: [(
                 ("e".to_owned(), "linux/amd64".to_owned()),
-                EnvironmentPins { request: "r".into(), artifacts: vec![artifact] },
+                EnvironmentPins {
+                    request: "r".into(),
+                    python: Some(python),
+                    artifacts: vec![artifact],
+                    packages: vec![conda],
+                },
             )]
             .into(),
             images: [(
@@ -558,7 +677,7 @@ mod tests {
         let lock = example();
         let text = lock.to_text();
         assert_eq!(ImagesLock::parse(&text).unwrap(), lock, "{text}");
-        assert_eq!(text.lines().filter(|line| line.starts_with("    {")).count(), 3);
+        assert_eq!(text.lines().filter(|line| line.starts_with("    {")).count(), 4);
         assert!(lock.layer(&Digest::of(b"x").hex()).is_some());
     }
 

@@ -15,6 +15,7 @@
 
 pub mod bases;
 pub mod cache;
+mod clobbers;
 pub mod config;
 pub mod conflicts;
 pub mod debian;

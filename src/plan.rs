@@ -29,7 +29,9 @@ pub enum Rank {
     SystemGlue,
     /// A virtual environment's own files.
     Environment,
-    /// Packages of environments.
+    /// Packages of conda environments; below wheels, which are installed on top of them.
+    CondaPackages,
+    /// Wheels.
     Packages,
     /// Application files.
     Files,
@@ -43,7 +45,7 @@ impl Rank {
         match self {
             // A root filesystem is made of many small packages that change together, with the suite.
             Self::SystemPackages => Some(32),
-            Self::Packages => Some(8),
+            Self::CondaPackages | Self::Packages => Some(8),
             _ => None,
         }
     }

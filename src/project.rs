@@ -19,17 +19,17 @@ use imgforge_store::Store;
 
 use crate::bases::{self, BaseImage, Root};
 use crate::cache::{Cache, Vouched};
-use crate::config::{Base, Compression, Config, Debian, Environment, FileSpec, Image as ImageTable};
+use crate::config::{Base, Compression, Config, Debian, FileSpec, Image as ImageTable};
 use crate::conflicts::{self, Conflict};
 use crate::debian::{self, Host};
-use crate::environments::{self, Selected};
+use crate::environments::{self, Ground, Selected};
 use crate::error::Error;
 use crate::facts::Facts;
 use crate::fetch::Fetcher;
 use crate::hashes::HashBook;
 use crate::images_lock::{DebianPins, ImagesLock, Outcome, OutcomeLayer};
 use crate::plan::{self, Rank};
-use crate::unit::{LayerSpec, Unit};
+use crate::unit::{LayerSpec, Recipe, Unit};
 use crate::workshop::{Made, OnProgress, Workshop};
 use crate::{image, plan::ImageItems};
 
@@ -163,25 +163,40 @@ impl Project {
         Ok(true)
     }
 
-    /// The names of the images that match any of the patterns (`runtime*`); all for none.
+    /// The keys of the images whose name or key matches any of the patterns (`runtime*`; all for none) and that have all of
+    /// these values of the matrix.
     ///
     /// # Errors
-    /// [`Error::NoImage`] for a pattern that matches none.
-    pub fn select(&self, patterns: &[String]) -> Result<Vec<String>, Error> {
-        let names = self.config.images.keys();
-        if patterns.is_empty() {
-            return Ok(names.cloned().collect());
-        }
-        let mut selected = Vec::new();
-        for pattern in patterns {
-            let glob = Glob::new(pattern).map(|glob| glob.compile_matcher());
-            let matches = |name: &str| glob.as_ref().map_or(name == pattern, |glob| glob.is_match(name));
-            let found: Vec<_> = self.config.images.keys().filter(|name| matches(name)).cloned().collect();
-            if found.is_empty() {
-                let images = names.cloned().collect::<Vec<_>>().join(", ");
-                return Err(Error::NoImage { pattern: pattern.clone(), images });
+    /// [`Error::NoImage`] for a pattern that matches none, and for values that leave none.
+    pub fn select(&self, patterns: &[String], values: &[(String, String)]) -> Result<Vec<String>, Error> {
+        let none = |pattern: &str| {
+            let images = self.config.images.keys().cloned().collect::<Vec<_>>().join(", ");
+            Error::NoImage { pattern: pattern.to_owned(), images }
+        };
+        let has_values = |image: &ImageTable| {
+            values.iter().all(|(axis, value)| image.values.get(axis).is_none_or(|own| own == value))
+        };
+        for (axis, value) in values {
+            if !self.config.images.values().any(|image| image.values.get(axis) == Some(value)) {
+                return Err(none(&format!("{axis}={value}")));
             }
-            selected.extend(found);
+        }
+        let mut selected: Vec<String> = Vec::new();
+        let all = ["*".to_owned()];
+        for pattern in if patterns.is_empty() { &all } else { patterns } {
+            let glob = Glob::new(pattern).map(|glob| glob.compile_matcher());
+            let matches = |key: &str, image: &ImageTable| {
+                let is_meant =
+                    |name: &str| name == pattern || glob.as_ref().is_ok_and(|glob| glob.is_match(name));
+                is_meant(key) || is_meant(&image.name)
+            };
+            let found =
+                self.config.images.iter().filter(|(key, image)| matches(key, image) && has_values(image));
+            let before = selected.len();
+            selected.extend(found.map(|(key, _)| key.clone()));
+            if selected.len() == before {
+                return Err(none(pattern));
+            }
         }
         selected.sort();
         selected.dedup();
@@ -244,19 +259,13 @@ impl Project {
                 for (environment, selected) in
                     table.environments.iter().filter_map(|name| Some((name, environments.get(name)?)))
                 {
-                    own.push(units.add(Unit::environment(
-                        selected.scheme.clone(),
-                        selected.interpreter.clone(),
-                        selected.version.clone(),
-                    )));
                     let lock = self.config.environments.get(environment).map(|table| table.lock.display());
                     let lock = lock.map(|path| path.to_string()).unwrap_or_default();
-                    own.extend(
-                        selected.artifacts.iter().map(|wheel| {
-                            units.add(Unit::wheel(wheel.clone(), selected.scheme.clone(), &lock))
-                        }),
-                    );
+                    let cap = self.config.settings.layer_cap << 20;
+                    let parts = units_of(selected, &lock).into_iter().flat_map(|unit| unit.split(cap));
+                    own.extend(parts.map(|unit| units.add(unit)));
                 }
+                check_twice(name, own.iter().filter_map(|&unit| units.all.get(unit)))?;
                 if !table.users.is_empty() {
                     let users = table.users.clone();
                     own.push(units.add(match root {
@@ -360,7 +369,9 @@ impl Project {
                 layers.iter().filter_map(|layer| made.get(layer).cloned()).collect();
             let Some(table) = self.config.images.get(&prepared_image.name) else { continue };
             conflicts::check_files(&workshop, &layers)?;
-            let conflicts = conflicts::settle(&self.config, table, &workshop, &mut layers)?;
+            let units: Vec<_> =
+                prepared_image.units.iter().filter_map(|&unit| prepared.units.get(unit)).collect();
+            let conflicts = conflicts::settle(&self.config, table, &units, &workshop, &mut layers)?;
             let described: Vec<_> = layers.iter().map(|(spec, made)| (spec, &made.record)).collect();
             let base = prepared_image.base.as_deref();
             let image = image::assemble(&self.config, table, &prepared_image.platform, base, &described)?;
@@ -368,7 +379,12 @@ impl Project {
             tools.store.insert(image.manifest().bytes())?;
             let outcome = Outcome {
                 manifest: image.manifest().descriptor().digest,
-                layers: layers.iter().map(|(spec, made)| outcome_layer(spec, made)).collect(),
+                layers: layers
+                    .iter()
+                    .map(|(spec, made)| {
+                        outcome_layer(spec, made, planned.specs.iter().any(|it| it.key == spec.key))
+                    })
+                    .collect(),
             };
             let key = (prepared_image.name.clone(), prepared_image.platform.to_string());
             lock.images.insert(key, outcome);
@@ -433,7 +449,12 @@ impl Project {
 
     /// The name that an image has in an output: `NAME:TAG`.
     pub fn reference(&self, image: &str) -> String {
-        format!("{image}:{}", self.tag(image))
+        format!("{}:{}", self.name(image), self.tag(image))
+    }
+
+    /// The name of an image, by its key: they differ where the matrix has several images of one name.
+    pub fn name<'p>(&'p self, image: &'p str) -> &'p str {
+        self.config.images.get(image).map_or(image, |image| &image.name)
     }
 
     /// The tag of an image.
@@ -446,9 +467,12 @@ impl Project {
         let platforms = self.platforms();
         let architectures = platforms.iter().map(architecture).collect::<Result<Vec<_>, _>>()?;
         let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
-        let pinned = |name: &String| {
-            let environment = self.config.environments.get(name);
-            environment.is_some_and(|environment| lock_kind(environment) == Some(LockKind::Requirements))
+        let pinned = |name: &String| match self.config.environments.get(name) {
+            Some(environment) => match environment.lock_kind() {
+                Some(LockKind::Requirements | LockKind::EnvironmentYml) => true,
+                _ => !environment.allow_md5.is_empty(),
+            },
+            None => false,
         };
         lock.bases.retain(|(base, platform), _| {
             matches!(self.config.bases.get(base), Some(Base::Image(_))) && platforms.contains(platform)
@@ -545,8 +569,11 @@ impl Project {
         lock: &mut ImagesLock,
     ) -> Result<BTreeMap<String, Selected>, Error> {
         let cache = tools.store.root().join("indexes");
-        let mut selected = BTreeMap::new();
-        for (name, environment) in &self.config.environments {
+        let mut selected: BTreeMap<String, Selected> = BTreeMap::new();
+        let (own, into): (Vec<_>, Vec<_>) =
+            self.config.environments.iter().partition(|(_, environment)| environment.into.is_none());
+        // Those that others go into come first.
+        for (name, environment) in own.into_iter().chain(into) {
             let users = self.config.images.values().filter(|image| image.environments.contains(name));
             let mut used: Vec<&str> = users.map(|image| image.base.as_str()).collect();
             used.sort_unstable();
@@ -563,12 +590,62 @@ impl Project {
                 architecture,
                 bases: &used,
                 cache: &cache,
+                store: tools.store,
+                fetcher: tools.fetcher,
                 offline: tools.offline,
             };
-            selected.insert(name.clone(), environments::select(environment, &context, lock)?);
+            let host = environment.into.as_ref().and_then(|into| match &selected.get(into)?.ground {
+                Ground::Conda(conda) => Some(conda.clone()),
+                _ => None,
+            });
+            let found = environments::select(environment, host.as_ref(), &context, lock)?;
+            selected.insert(name.clone(), found);
         }
         Ok(selected)
     }
+}
+
+/// What an environment is made of.
+fn units_of(selected: &Selected, lock: &str) -> Vec<Unit> {
+    let mut units = Vec::new();
+    match (&selected.ground, &selected.scheme) {
+        (Ground::Venv { interpreter, version }, Some(scheme)) => {
+            units.push(Unit::environment(scheme.clone(), interpreter.clone(), version.clone()));
+        }
+        (Ground::Conda(conda), _) => {
+            units.push(Unit::conda_environment(&conda.prefix));
+            units.extend(
+                conda
+                    .packages
+                    .iter()
+                    .map(|package| Unit::conda(package.clone(), &conda.prefix, conda.python.as_ref(), lock)),
+            );
+        }
+        (Ground::Venv { .. } | Ground::Other, _) => {}
+    }
+    if let Some(scheme) = &selected.scheme {
+        units.extend(selected.artifacts.iter().map(|wheel| Unit::wheel(wheel.clone(), scheme.clone(), lock)));
+    }
+    units
+}
+
+/// Refuses two versions of a distribution in one place, which several locks that go into one environment can bring.
+fn check_twice<'u>(image: &str, units: impl Iterator<Item = &'u Arc<Unit>>) -> Result<(), Error> {
+    let mut seen: BTreeMap<(String, &str), &Unit> = BTreeMap::new();
+    for unit in units {
+        let unit = unit.whole();
+        let Recipe::Wheel { scheme, artifact, .. } = &unit.recipe else { continue };
+        let before = seen.insert((scheme.prefix().to_string(), &artifact.name), unit);
+        if let Some(before) = before.filter(|before| before.item != unit.item) {
+            return Err(Error::Twice {
+                image: image.to_owned(),
+                prefix: scheme.prefix().to_string(),
+                first: before.title.clone(),
+                second: unit.title.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Prepared {
@@ -623,12 +700,6 @@ fn merge_usr(image: &str, spec: &FileSpec, tree: &Tree) -> Result<Tree, Error> {
     })
 }
 
-/// The format of an environment's lock, if its name or its table tells.
-fn lock_kind(environment: &Environment) -> Option<LockKind> {
-    let name = environment.lock.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    environment.kind.as_deref().and_then(LockKind::from_name).or_else(|| LockKind::from_file_name(name).ok())
-}
-
 /// The resolver's word for a platform's CPU.
 fn architecture(platform: &Platform) -> Result<Architecture, Error> {
     match (platform.os(), platform.architecture()) {
@@ -641,6 +712,7 @@ fn architecture(platform: &Platform) -> Result<Architecture, Error> {
 /// How a layer of these things is stored.
 pub(crate) fn codec(compression: Compression, rank: Rank) -> Codec {
     match (compression, rank) {
+        // Wheels alone are DEFLATE streams already.
         (Compression::Auto | Compression::Gzip, Rank::Packages) => Codec::GzipCopy,
         (Compression::Gzip, _) => Codec::Gzip,
         (Compression::Auto | Compression::Zstd, _) => Codec::Zstd,
@@ -648,8 +720,9 @@ pub(crate) fn codec(compression: Compression, rank: Rank) -> Codec {
     }
 }
 
-fn outcome_layer(spec: &LayerSpec, made: &Made) -> OutcomeLayer {
+fn outcome_layer(spec: &LayerSpec, made: &Made, is_planned: bool) -> OutcomeLayer {
     OutcomeLayer {
+        media_type: (!is_planned).then(|| made.record.media_type.clone()),
         title: spec.title(),
         key: spec.key.clone(),
         digest: made.record.digest,

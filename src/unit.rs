@@ -4,21 +4,28 @@
 //! identities, the codec and the epoch, so that a layer can be looked up before anything is fetched, and what is not in
 //! an identity can't change a layer.
 
-use std::path::PathBuf;
+mod conda;
+mod input;
+mod part;
+
 use std::sync::Arc;
 
 use imgforge_layer::wheel::{self, Scheme};
 use imgforge_layer::{Codec, Kind, LAYER_FORMAT, Tree, TreePath};
 use imgforge_oci::{Digest, json};
 use imgforge_resolver::debian::PinnedPackage;
-use imgforge_resolver::{Architecture, Artifact, Location};
+use imgforge_resolver::{Architecture, Artifact, CondaNoarch, CondaPackage, CondaPython};
 use serde_json::json;
 
 use crate::config::User;
 use crate::facts::Facts;
 use crate::plan::{Item, Rank};
 use crate::workshop::Workshop;
-use crate::{Error, debian, fetch, users};
+use crate::{Error, clobbers, debian, users};
+
+pub use conda::{Clobbers, CondaUnit};
+pub use input::{Input, Place};
+pub use part::Part;
 
 /// Something indivisible that layers are made of.
 #[derive(Clone, Debug)]
@@ -61,6 +68,15 @@ pub enum Recipe {
         /// The lock's path as images.toml has it, for messages.
         lock: String,
     },
+    /// A conda environment's own files.
+    CondaEnvironment {
+        /// Where it lies.
+        prefix: TreePath,
+    },
+    /// A conda package, linked.
+    Conda(Arc<CondaUnit>),
+    /// What linking several conda packages to one path amounts to.
+    Clobbers(Arc<Clobbers>),
     /// Additions to `/etc/passwd` and `/etc/group`.
     Users {
         /// The base's packages, whose files are added to; empty for an empty base.
@@ -79,6 +95,13 @@ pub enum Recipe {
     Winners(Vec<(Arc<Unit>, Vec<String>)>),
     /// Files of the host, read into a tree already.
     Files(Arc<Tree>),
+    /// Some of a unit's files, where all of them are too many for a layer.
+    Part {
+        /// The unit.
+        whole: Arc<Unit>,
+        /// Which of its parts.
+        part: Part,
+    },
 }
 
 impl Unit {
@@ -117,12 +140,18 @@ impl Unit {
         let title = format!("{} {}", artifact.name, artifact.version);
         let (major, minor) = scheme.python();
         // The file name, too: the name and version in the wheel are checked against it.
-        let identity = json!({
+        let mut identity = json!({
             "wheel": artifact.sha256,
             "file": artifact.file,
             "prefix": scheme.prefix().to_string(),
             "python": format!("{major}.{minor}"),
         });
+        // A virtual environment's folders follow from what is above.
+        if !scheme.is_venv()
+            && let Some(identity) = identity.as_object_mut()
+        {
+            identity.insert("site-packages".to_owned(), scheme.site_packages().into());
+        }
         let (name, size) = (artifact.name.clone(), artifact.size);
         Self::new(
             Rank::Packages,
@@ -132,6 +161,46 @@ impl Unit {
             &identity,
             Recipe::Wheel { artifact, scheme, lock: lock.to_owned() },
         )
+    }
+
+    /// A conda environment's own files.
+    pub fn conda_environment(prefix: &TreePath) -> Self {
+        let at = prefix.to_string();
+        let identity = json!({"conda-environment": at});
+        let title = format!("conda environment {at}");
+        let recipe = Recipe::CondaEnvironment { prefix: prefix.clone() };
+        Self::new(Rank::Environment, &at, &title, None, &identity, recipe)
+    }
+
+    /// A conda package. `python` is the environment's, and part of the layer's key only for a package that is linked for
+    /// it.
+    pub fn conda(package: CondaPackage, prefix: &TreePath, python: Option<&CondaPython>, lock: &str) -> Self {
+        // A list without records says nothing of a package but its folder.
+        let is_for_python = match package.noarch {
+            CondaNoarch::Python => true,
+            CondaNoarch::Generic => false,
+            CondaNoarch::No => package.record.is_none() && package.subdir == "noarch",
+        };
+        let python = python.filter(|_| is_for_python).cloned();
+        let (name, size) = (package.name.clone(), package.size);
+        let unit = CondaUnit { package, prefix: prefix.clone(), python, lock: lock.to_owned() };
+        let (identity, title) = (unit.identity(), unit.title());
+        Self::new(Rank::CondaPackages, &name, &title, size, &identity, Recipe::Conda(Arc::new(unit)))
+    }
+
+    /// What linking conda packages to paths that several of them have amounts to. `disputed` says which package wins
+    /// which path, as text, and is all that the others of the environment have to do with it.
+    pub fn clobbers(clobbers: Clobbers, disputed: &[String]) -> Self {
+        let own: Vec<_> = clobbers
+            .concerned
+            .iter()
+            .filter_map(|&at| clobbers.packages.get(at))
+            .map(|package| package.identity())
+            .collect();
+        let identity = json!({"clobbers": own, "disputed": disputed});
+        let title = format!("{} clobbered paths", disputed.len());
+        let recipe = Recipe::Clobbers(Arc::new(clobbers));
+        Self::new(Rank::CondaPackages, "clobbers", &title, None, &identity, recipe)
     }
 
     /// Users and groups on top of a base.
@@ -204,8 +273,15 @@ impl Unit {
             }
             Recipe::Wheel { artifact, lock, .. } => vec![Input::of_artifact(artifact, lock)],
             Recipe::Winners(winners) => winners.iter().flat_map(|(wheel, _)| wheel.inputs()).collect(),
+            Recipe::Conda(unit) => vec![Input::of_conda(unit)],
+            Recipe::Clobbers(clobbers) => {
+                let concerned = clobbers.concerned.iter().filter_map(|&at| clobbers.packages.get(at));
+                concerned.map(|unit| Input::of_conda(unit)).collect()
+            }
+            Recipe::Part { whole, .. } => whole.inputs(),
             Recipe::Skeleton(_)
             | Recipe::Environment { .. }
+            | Recipe::CondaEnvironment { .. }
             | Recipe::UsersOver { .. }
             | Recipe::Files(_) => Vec::new(),
         }
@@ -257,7 +333,15 @@ impl Unit {
                 }
                 Ok(tree)
             }
+            Recipe::CondaEnvironment { prefix } => {
+                imgforge_layer_conda::environment(prefix).map_err(|error| named(error.into()))
+            }
+            Recipe::Conda(unit) => Ok(unit.plan(workshop)?.tree),
+            Recipe::Clobbers(clobbers) => clobbers::tree(workshop, clobbers),
             Recipe::Files(tree) => Ok(Tree::clone(tree)),
+            Recipe::Part { whole, part } => {
+                part.cut(&whole.tree(workshop)?).map_err(|error| named(error.into()))
+            }
         }
     }
 }
@@ -272,103 +356,6 @@ fn sums(packages: &[PinnedPackage]) -> Vec<&str> {
 /// [`Error::Digest`].
 pub(crate) fn digest(hex: &str) -> Result<Digest, Error> {
     Digest::from_hex(hex).map_err(Error::Digest)
-}
-
-/// A file that a unit is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// The package's name, as mirrors are asked for it: `numpy`.
-    pub name: String,
-    /// What messages call it: `numpy 2.1.0`.
-    pub title: String,
-    /// The file that says what its digest is: `uv.lock`.
-    pub locked_in: String,
-    /// The command that locks it anew.
-    pub relock: Option<String>,
-    /// The file's name, by which `vendor/` has it.
-    pub file: String,
-    /// SHA-256, 64 hexadecimal digits.
-    pub sha256: String,
-    /// Bytes, where the lock says so.
-    pub size: Option<u64>,
-    /// Where it is.
-    pub place: Place,
-}
-
-/// Where an input is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// At a URL.
-    Url(String),
-    /// In a file of the host.
-    Path(PathBuf),
-    /// Below any of the Debian mirrors, at this path.
-    Mirror(String),
-}
-
-impl Input {
-    fn of_package(package: &PinnedPackage) -> Self {
-        Self {
-            name: package.name.clone(),
-            title: format!("{} {}", package.name, package.version),
-            locked_in: "images.lock".to_owned(),
-            relock: Some("imgforge lock --upgrade".to_owned()),
-            file: package.path.rsplit('/').next().unwrap_or_default().to_owned(),
-            sha256: package.sha256.clone(),
-            size: Some(package.size),
-            place: Place::Mirror(package.path.clone()),
-        }
-    }
-
-    fn of_artifact(artifact: &Artifact, lock: &str) -> Self {
-        let name = &artifact.name;
-        Self {
-            name: name.clone(),
-            title: format!("{name} {}", artifact.version),
-            locked_in: lock.to_owned(),
-            relock: lock.ends_with("uv.lock").then(|| format!("uv lock --upgrade-package {name}")),
-            file: artifact.file.clone(),
-            sha256: artifact.sha256.clone(),
-            size: artifact.size,
-            place: match &artifact.location {
-                Location::Url(url) => Place::Url(url.clone()),
-                Location::Path(path) => Place::Path(path.clone()),
-            },
-        }
-    }
-
-    /// As the fetching module wants it. `mirrors` are the Debian mirrors' URLs.
-    ///
-    /// # Errors
-    /// [`Error::Digest`].
-    pub fn request(&self, mirrors: &[String]) -> Result<fetch::Request, Error> {
-        let sources = match &self.place {
-            Place::Url(url) => vec![fetch::Source::Url(url.clone())],
-            Place::Path(path) => vec![fetch::Source::Path(path.clone())],
-            Place::Mirror(path) => nearest_first(mirrors, path)
-                .into_iter()
-                .map(|mirror| fetch::Source::Url(format!("{}/{path}", mirror.trim_end_matches('/'))))
-                .collect(),
-        };
-        Ok(fetch::Request {
-            name: self.name.clone(),
-            title: self.title.clone(),
-            file: self.file.clone(),
-            digest: digest(&self.sha256)?,
-            size: self.size,
-            locked_in: self.locked_in.clone(),
-            relock: self.relock.clone(),
-            sources,
-        })
-    }
-}
-
-/// The mirrors, those of the security archive first for its own paths: asking the other ones is in vain.
-fn nearest_first<'m>(mirrors: &'m [String], path: &str) -> Vec<&'m String> {
-    let mut mirrors: Vec<&String> = mirrors.iter().collect();
-    let security = |mirror: &String| mirror.trim_end_matches('/').ends_with("-security");
-    mirrors.sort_by_key(|mirror| security(mirror) != path.starts_with("pool/updates/"));
-    mirrors
 }
 
 /// A layer that is to be there: its units, how it is stored, and the key that follows from both.

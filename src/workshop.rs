@@ -267,7 +267,16 @@ impl Workshop<'_> {
     /// # Errors
     /// [`Error::Fetch`].
     pub fn fetch(&self, units: &[Arc<Unit>]) -> Result<(), Error> {
-        let requests = self.requests(units.iter())?;
+        let inputs: Vec<Input> = units.iter().flat_map(|unit| unit.inputs()).collect();
+        self.fetch_inputs(&inputs)
+    }
+
+    /// Fetches files that units are made from.
+    ///
+    /// # Errors
+    /// [`Error::Fetch`].
+    pub fn fetch_inputs(&self, inputs: &[Input]) -> Result<(), Error> {
+        let requests = self.requests(inputs.iter().cloned())?;
         let on_event =
             |request: &Request, event: Event<'_>| (self.on_progress)(Progress::Fetch(request, event));
         Ok(self.fetcher.fetch_all(self.store, &requests, &on_event)?)
@@ -347,11 +356,11 @@ impl Workshop<'_> {
         spec.units.iter().map(|unit| unit.item.size.unwrap_or_else(|| inputs(unit))).sum()
     }
 
-    /// What has to be fetched for units: inputs that are not in the store.
-    fn requests<'u>(&self, units: impl Iterator<Item = &'u Arc<Unit>>) -> Result<Vec<Request>, Error> {
+    /// What has to be fetched: inputs that are not in the store.
+    fn requests(&self, inputs: impl Iterator<Item = Input>) -> Result<Vec<Request>, Error> {
         let mut seen = BTreeSet::new();
         let mut requests = Vec::new();
-        for input in units.flat_map(|unit| unit.inputs()) {
+        for input in inputs {
             if seen.insert(input.sha256.clone()) {
                 requests.push(input.request(self.mirrors)?);
             }
@@ -368,7 +377,8 @@ impl Workshop<'_> {
     fn make_missing(&self, specs: &[LayerSpec], missing: &[usize]) -> Result<Vec<(usize, Made)>, Error> {
         let wanted: Vec<(usize, &LayerSpec)> =
             missing.iter().filter_map(|&index| Some((index, specs.get(index)?))).collect();
-        let requests = self.requests(wanted.iter().flat_map(|(_, spec)| &spec.units))?;
+        let requests =
+            self.requests(wanted.iter().flat_map(|(_, spec)| &spec.units).flat_map(|unit| unit.inputs()))?;
         let mut gate = InputGate::new(&wanted, &requests)?;
         let results = Mutex::new(Vec::new());
         let deferred = Mutex::new(Vec::new());

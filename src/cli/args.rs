@@ -248,9 +248,23 @@ pub(crate) struct Images {
     /// The description of the images [default: images.toml], then names or patterns of images [default: all]
     #[arg(value_name = "[IMAGES.TOML] [IMAGE]")]
     words: Vec<String>,
+
+    /// Only images with this value of the matrix, or without that axis: python=3.12
+    #[arg(long = "set", value_name = "AXIS=VALUE", value_parser = axis_and_value)]
+    values: Vec<(String, String)>,
+}
+
+fn axis_and_value(text: &str) -> Result<(String, String), String> {
+    let (axis, value) = text.split_once('=').ok_or("expected AXIS=VALUE, as in python=3.12")?;
+    Ok((axis.to_owned(), value.to_owned()))
 }
 
 impl Images {
+    /// Values of the matrix.
+    pub(crate) fn values(&self) -> &[(String, String)] {
+        &self.values
+    }
+
     /// The file: the first word, if it ends in `.toml`.
     pub(crate) fn file(&self) -> PathBuf {
         match self.words.first() {

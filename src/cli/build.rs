@@ -22,7 +22,7 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     if let Some(compression) = args.compression {
         session.project.config.settings.compression = compression.into();
     }
-    let selected = session.project.select(&args.images.patterns())?;
+    let selected = session.project.select(&args.images.patterns(), args.images.values())?;
     if let (Some(_), [_, _, ..], Some(image)) =
         (&args.docker_archive, session.project.platforms().as_slice(), selected.first())
     {

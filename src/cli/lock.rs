@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use imgforge::images_lock::ImagesLock;
+use imgforge::images_lock::{EnvironmentPins, ImagesLock};
 use imgforge::project::Prepared;
 use imgforge::{Error, bases};
 use imgforge_oci::Digest;
@@ -107,17 +107,17 @@ fn changes(old: &ImagesLock, new: &ImagesLock) -> Vec<String> {
         compare(&format!("{base} ({architecture})"), &before, &after, &mut changes);
     }
     for (key, pins) in &new.environments {
-        let before = old.environments.get(key).map(|pins| pins.artifacts.as_slice()).unwrap_or_default();
-        let before: Vec<_> =
-            before.iter().map(|artifact| (artifact.name.as_str(), artifact.version.as_str())).collect();
-        let after: Vec<_> = pins
-            .artifacts
-            .iter()
-            .map(|artifact| (artifact.name.as_str(), artifact.version.as_str()))
-            .collect();
-        compare(&format!("{} ({})", key.0, key.1), &before, &after, &mut changes);
+        let before = old.environments.get(key).map(names).unwrap_or_default();
+        compare(&format!("{} ({})", key.0, key.1), &before, &names(pins), &mut changes);
     }
     changes
+}
+
+/// Names and versions of all packages of an environment.
+fn names(pins: &EnvironmentPins) -> Vec<(&str, &str)> {
+    let wheels = pins.artifacts.iter().map(|wheel| (wheel.name.as_str(), wheel.version.as_str()));
+    let packages = pins.packages.iter().map(|package| (package.name.as_str(), package.version.as_str()));
+    wheels.chain(packages).collect()
 }
 
 fn compare(place: &str, before: &[(&str, &str)], after: &[(&str, &str)], changes: &mut Vec<String>) {

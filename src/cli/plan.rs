@@ -63,7 +63,7 @@ impl Fate<'_> {
 
 pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     let session = Session::open(global, &args.images.file())?;
-    let selected = session.project.select(&args.images.patterns())?;
+    let selected = session.project.select(&args.images.patterns(), args.images.values())?;
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let planned = prepared.plan(&session.project.config)?;

@@ -23,9 +23,11 @@ pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
     if global.offline {
         return Err(Failure::Check("--offline leaves no way to a registry".to_owned()));
     }
-    let selected = session.project.select(&args.images.patterns())?;
-    let named: Vec<(String, String)> =
-        selected.iter().map(|name| (name.clone(), session.project.tag(name).to_owned())).collect();
+    let selected = session.project.select(&args.images.patterns(), args.images.values())?;
+    let named: Vec<(String, String)> = selected
+        .iter()
+        .map(|key| (session.project.name(key).to_owned(), session.project.tag(key).to_owned()))
+        .collect();
     let destinations = push::destinations(&args.dest, &named).map_err(Error::from)?;
 
     let mut lock = session.project.lock.clone();

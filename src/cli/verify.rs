@@ -80,7 +80,7 @@ fn blobs(global: &Global, args: &Verify) -> Result<(), Failure> {
     let mended = !damaged.is_empty() && file.exists();
     if mended {
         let session = Session::with_store(global, project(&file)?, store)?;
-        let selected = session.project.select(&args.images.patterns())?;
+        let selected = session.project.select(&args.images.patterns(), args.images.values())?;
         let mut lock = session.project.lock.clone();
         session.with_tools(|tools| session.project.make(tools, &mut lock, &selected))?;
         progress.line(&format!("what {} needs was fetched or made again", file.display()));
@@ -114,7 +114,7 @@ fn blobs(global: &Global, args: &Verify) -> Result<(), Failure> {
 /// Builds everything again, in an empty store, and compares with images.lock.
 fn again(global: &Global, args: &Verify) -> Result<(), Failure> {
     let project = project(&args.images.file())?;
-    let selected = project.select(&args.images.patterns())?;
+    let selected = project.select(&args.images.patterns(), args.images.values())?;
     let main = store(global)?;
     let folder = tempfile_in(main.root())?;
     let session = Session::with_store(global, project, Store::open(folder.path())?)?;

@@ -3,10 +3,11 @@ use std::ops::Range;
 use std::str::FromStr as _;
 
 use imgforge_oci::{ImageConfig, Platform};
-use imgforge_resolver::LockKind;
 
+use super::environment::environments;
 use super::image::ImageTable;
-use super::{Base, BaseTable, Config, Debian, Environment, File, Image};
+use super::matrix::{self, Expanded};
+use super::{Base, BaseTable, Config, Debian, File, Image, Values};
 use crate::transport::Transport;
 
 /// Why an `images.toml` can't be used.
@@ -70,13 +71,31 @@ impl ConfigError {
 }
 
 pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
-    let file: File = toml::from_str(text).map_err(|error| syntax(text, &error))?;
-    if file.version != 1 {
-        return Err(ConfigError::Version { version: file.version });
+    let written: File = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+    if written.version != 1 {
+        return Err(ConfigError::Version { version: written.version });
     }
+    let (file, mut origins) = match written.matrix {
+        Some(_) => {
+            let plain = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+            let Expanded { file, origins } = matrix::expand(plain)?;
+            let file = file.try_into().map_err(|error: toml::de::Error| {
+                // Each key and value was good before values were put in; a syntax error has no place now.
+                table("matrix", error.message())
+            })?;
+            (file, origins)
+        }
+        None => {
+            check_no_conditions(&written)?;
+            (written, BTreeMap::new())
+        }
+    };
     let settings = file.settings;
     if !(1..=127).contains(&settings.layer_budget) {
         return Err(table("settings", "layer-budget is 1 to 127: runtimes refuse more layers"));
+    }
+    if !(1..=1 << 20).contains(&settings.layer_cap) {
+        return Err(table("settings", "layer-cap is in MiB, from 1 to 1048576"));
     }
     // 33 bits of seconds fit into a tar header without an extension: until the year 2242.
     if settings.source_date_epoch >= 1 << 33 {
@@ -91,18 +110,49 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         .into_iter()
         .map(|(name, written)| Ok((name.clone(), base(&format!("base.{name}"), written)?)))
         .collect::<Result<_, ConfigError>>()?;
-    for (name, environment) in &file.env {
-        check_environment(&format!("env.{name}"), environment)?;
-    }
+    let environments = environments(file.env)?;
     if file.image.is_empty() {
         return Err(ConfigError::NoImage);
     }
-    let images = images(file.image)?;
-    let config = Config { settings, bases, environments: file.env, images };
+    let mut images = images(file.image)?;
+    for (key, image) in &mut images {
+        let origin = origins.remove(&format!("image.{key}"));
+        (image.name, image.values) = origin.unwrap_or_else(|| (key.clone(), Values::new()));
+    }
+    check_names(&images)?;
+    let config = Config { settings, bases, environments, images };
     for (name, image) in &config.images {
-        check_image(&config, &format!("image.{name}"), name, image)?;
+        check_image(&config, &format!("image.{name}"), &image.name, image)?;
     }
     Ok(config)
+}
+
+/// `when` means something beside a matrix.
+fn check_no_conditions(file: &File) -> Result<(), ConfigError> {
+    let bases = file.base.iter().filter(|(_, base)| !base.when.is_empty()).map(|(name, _)| ("base", name));
+    let environments = file.env.iter().filter(|(_, env)| !env.when.is_empty()).map(|(name, _)| ("env", name));
+    let images =
+        file.image.iter().filter(|(_, image)| !image.when.is_empty()).map(|(name, _)| ("image", name));
+    match bases.chain(environments).chain(images).next() {
+        Some((kind, name)) => Err(table(&format!("{kind}.{name}"), "`when` needs a `[matrix]`")),
+        None => Ok(()),
+    }
+}
+
+/// Two images of one name and one tag would overwrite each other in an output.
+fn check_names(images: &BTreeMap<String, Image>) -> Result<(), ConfigError> {
+    let mut seen: BTreeMap<(&str, &str), &Image> = BTreeMap::new();
+    for (key, image) in images {
+        let tag = image.tag.as_deref().unwrap_or("latest");
+        if let Some(before) = seen.insert((&image.name, tag), image) {
+            let differs = image.values.iter().find(|(axis, value)| before.values.get(*axis) != Some(value));
+            let axis = differs.map(|(axis, _)| axis.as_str()).unwrap_or_default();
+            let problem =
+                format!("another image is called {}:{tag} too: put `{{{axis}}}` into its `tag`", image.name);
+            return Err(table(&format!("image.{key}"), problem));
+        }
+    }
+    Ok(())
 }
 
 fn check_platforms(platforms: &[Platform]) -> Result<(), ConfigError> {
@@ -119,7 +169,8 @@ fn check_platforms(platforms: &[Platform]) -> Result<(), ConfigError> {
 }
 
 fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
-    let BaseTable { debian, packages, mirror, snapshot, components, keyring, image, scratch } = written;
+    let BaseTable { when: _, debian, packages, mirror, snapshot, components, keyring, image, scratch } =
+        written;
     if let Some(image) = image {
         if debian.is_some() || scratch || !packages.is_empty() {
             return Err(table(name, "`image` excludes `debian`, `packages` and `scratch`"));
@@ -161,59 +212,6 @@ fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
             }))
         }
     }
-}
-
-fn check_environment(name: &str, environment: &Environment) -> Result<(), ConfigError> {
-    if let Some(kind) = &environment.kind
-        && LockKind::from_name(kind).is_none()
-    {
-        return Err(table(name, format!("kind = \"{kind}\" is none of `uv`, `pylock`, `requirements`")));
-    }
-    let file = environment.lock.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-    let kind = match &environment.kind {
-        Some(kind) => LockKind::from_name(kind),
-        None => LockKind::from_file_name(file).ok(),
-    };
-    let of_projects = [
-        ("extras", !environment.extras.is_empty()),
-        ("groups", !environment.groups.is_empty()),
-        ("package", environment.package.is_some()),
-        ("default-groups", environment.default_groups),
-    ];
-    if kind == Some(LockKind::Requirements)
-        && let Some((key, _)) = of_projects.iter().find(|(_, set)| *set)
-    {
-        return Err(table(
-            name,
-            format!(
-                "`{key}` means nothing with a requirements.txt, which is installed as a whole: choose when it is written"
-            ),
-        ));
-    }
-    if !absolute(&environment.prefix) {
-        return Err(table(name, "prefix is an absolute path without `.` or `..`, such as `/opt/venv`"));
-    }
-    if environment.interpreter.as_deref().is_some_and(|path| !absolute(path)) {
-        return Err(table(
-            name,
-            "interpreter is an absolute path in the image, such as `/usr/bin/python3.11`",
-        ));
-    }
-    if environment.glibc.is_some() && environment.musl.is_some() {
-        return Err(table(name, "`glibc` and `musl` exclude each other"));
-    }
-    let version =
-        |text: &str| text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-    for (key, value) in
-        [("python", &environment.python), ("glibc", &environment.glibc), ("musl", &environment.musl)]
-    {
-        if let Some(text) = value
-            && (!version(text) || !text.contains('.'))
-        {
-            return Err(table(name, format!("{key} = \"{text}\" is no version such as \"3.11\"")));
-        }
-    }
-    Ok(())
 }
 
 /// Resolves `extends`, each image once, whatever the order in the file.
@@ -276,9 +274,16 @@ fn check_image(config: &Config, name: &str, own: &str, image: &Image) -> Result<
     if !config.bases.contains_key(&image.base) {
         return Err(unknown(name, "base", &image.base, config.bases.keys()));
     }
-    for environment in &image.environments {
-        if !config.environments.contains_key(environment) {
+    for (at, environment) in image.environments.iter().enumerate() {
+        let Some(given) = config.environments.get(environment) else {
             return Err(unknown(name, "env", environment, config.environments.keys()));
+        };
+        if let Some(into) = &given.into
+            && !image.environments.iter().take(at).any(|before| before == into)
+        {
+            let problem =
+                format!("[env.{environment}] goes into [env.{into}]: `envs` must have `{into}` before it");
+            return Err(table(name, problem));
         }
     }
     check_prefixes(config, name, image)?;
@@ -309,6 +314,7 @@ fn check_prefixes(config: &Config, name: &str, image: &Image) -> Result<(), Conf
         .environments
         .iter()
         .filter_map(|environment| config.environments.get(environment))
+        .filter(|environment| environment.into.is_none())
         .map(|environment| environment.prefix.split('/').collect())
         .collect();
     prefixes.sort_unstable();
@@ -406,7 +412,7 @@ fn check_users(name: &str, image: &Image) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn absolute(path: &str) -> bool {
+pub(super) fn absolute(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|rest| {
         !rest.is_empty()
             && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
@@ -414,11 +420,11 @@ fn absolute(path: &str) -> bool {
     })
 }
 
-fn table(table: &str, problem: impl Into<String>) -> ConfigError {
+pub(super) fn table(table: &str, problem: impl Into<String>) -> ConfigError {
     ConfigError::Table { table: table.to_owned(), problem: problem.into() }
 }
 
-fn unknown<'a>(
+pub(super) fn unknown<'a>(
     table: &str,
     kind: &'static str,
     name: &str,
@@ -451,12 +457,13 @@ fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const GOOD: &str = "version = 1\n[base.b]\nscratch = true\n[image.i]\nbase = \"b\"\n";
+    pub(in crate::config) const GOOD: &str =
+        "version = 1\n[base.b]\nscratch = true\n[image.i]\nbase = \"b\"\n";
 
-    fn check(text: &str, expected: &str) {
+    pub(in crate::config) fn check(text: &str, expected: &str) {
         let result = parse(text);
         let said = match &result {
             Ok(_) => String::new(),
@@ -610,6 +617,11 @@ mod tests {
             &platforms("[\"linux/riscv64\"]"),
             "[settings]: platforms: `linux/riscv64` is neither `linux/amd64` nor `linux/arm64`",
         );
+    }
+
+    #[test]
+    fn conditions_need_a_matrix() {
+        check_after("when = { python = \"3.11\" }", "[image.i]: `when` needs a `[matrix]`");
     }
 
     #[test]

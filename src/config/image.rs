@@ -4,9 +4,15 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::{Values, When};
+
 /// An image, with what it extends already in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
+    /// Its name: `runtime`, also where the matrix has several of that name.
+    pub name: String,
+    /// The values of the matrix that it stands for.
+    pub values: Values,
     /// The tag in an output, after `NAME:`. `None`: `latest`.
     pub tag: Option<String>,
     /// The base's name.
@@ -71,6 +77,8 @@ pub(crate) struct ImageTable {
     pub(super) volumes: Vec<String>,
     /// The signal that stops the command: `SIGTERM`.
     pub(super) stop_signal: Option<String>,
+    /// For which values of the matrix it is there.
+    pub(super) when: When,
 }
 
 /// Files of the host that go into the image.
@@ -120,6 +128,8 @@ impl ImageTable {
             all
         };
         Some(Image {
+            name: String::new(),
+            values: Values::new(),
             tag: self.tag.or_else(|| below.and_then(|image| image.tag.clone())),
             base: self.base.or_else(|| below.map(|image| image.base.clone()))?,
             environments: self

@@ -51,7 +51,8 @@ pub(super) fn artifacts(
     let artifacts =
         pypi::requirements_txt(text, path, target, &indexes).map_err(|error| context.failed(error))?;
     let pinned = with_paths(&artifacts, |path| relative(path, &folder));
-    lock.environments.insert(key, EnvironmentPins { request, artifacts: pinned });
+    let pins = EnvironmentPins { request, artifacts: pinned, ..EnvironmentPins::default() };
+    lock.environments.insert(key, pins);
     Ok(artifacts)
 }
 
@@ -110,7 +111,7 @@ fn with_paths(artifacts: &[Artifact], change: impl Fn(&Path) -> PathBuf) -> Vec<
 }
 
 /// `path` as seen from `folder`, by their names alone. Both are absolute.
-fn relative(path: &Path, folder: &Path) -> PathBuf {
+pub(super) fn relative(path: &Path, folder: &Path) -> PathBuf {
     let (path, folder) = (plain(path), plain(folder));
     let shared = path.components().zip(folder.components()).take_while(|(a, b)| a == b).count();
     let up = folder.components().skip(shared).map(|_| Component::ParentDir);
@@ -119,7 +120,7 @@ fn relative(path: &Path, folder: &Path) -> PathBuf {
 
 /// A path without `.`, and without `..` where a folder stands before it. As [`relative`] goes by names, so must the way
 /// back: the system would follow a symbolic link before it goes up.
-fn plain(path: &Path) -> PathBuf {
+pub(super) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {

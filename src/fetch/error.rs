@@ -101,6 +101,14 @@ pub enum Reason {
         /// The file's.
         received: u64,
     },
+    /// Another file than the one that a lock has the MD5 of.
+    #[error("the MD5 is {received}, the lock says {expected}")]
+    Md5 {
+        /// The lock's.
+        expected: String,
+        /// The file's.
+        received: String,
+    },
     /// A file that can't be read.
     #[error("{0}")]
     File(String),

@@ -60,7 +60,7 @@ impl Connections {
         Download { size, patience: self.http.patience(), stop, ask: &ask, on_event }.run(partial)
     }
 
-    fn open(&self, url: &Url, headers: &HeaderMap) -> Result<Response, Trouble> {
+    pub(super) fn open(&self, url: &Url, headers: &HeaderMap) -> Result<Response, Trouble> {
         let own = Secret::of_url(url);
         let request = Request { headers: headers.clone(), ..Request::new(Method::GET, url.clone()) };
         // Those in the URL are for its origin alone. Another host gets what is configured for it, unless the one that

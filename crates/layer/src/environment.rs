@@ -28,7 +28,7 @@ pub fn environment(scheme: &Scheme, interpreter: &str, version: &str) -> Result<
     let mut put = |path: &str, entry| tree.insert(scheme.prefix().join(path)?, entry);
     put("pyvenv.cfg", Entry::bytes(settings.into_bytes(), false))?;
     put("lib64", Entry::symlink("lib"))?;
-    put(&scheme.site_packages(), Entry::directory(0o755))?;
+    put(scheme.site_packages(), Entry::directory(0o755))?;
     put("bin/python", Entry::symlink(interpreter))?;
     put(&format!("bin/python{major}"), Entry::symlink("python"))?;
     put(&format!("bin/python{major}.{minor}"), Entry::symlink("python"))?;

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn file_names_and_back() {
-        for name in ["demo-1.0-py3-none-any.whl", "a_b-1.0+cu12-2-cp311.cp312-abi3-manylinux_2_28_x86_64.whl"] {
+        for name in ["demo-1.0-py3-none-any.whl", "a_b-1.0+cu12-2-cp311.cp312-abi3-manylinux_2_28_x86_64.whl"]
+        {
             assert_eq!(FileName::parse(name).unwrap().to_string(), name);
         }
         for name in ["demo-1.0-py3-none-any.zip", "demo-1.0-py3-none.whl", "a-b-c-d-e-f-g.whl", ".whl", ""] {

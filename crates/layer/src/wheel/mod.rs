@@ -52,11 +52,15 @@ pub fn plan(source: &Arc<Source>, file_name: &str, scheme: &Scheme) -> Result<Tr
         .map_err(|problem| Error { wheel: file_name.to_owned(), problem })
 }
 
-/// Where a Python environment has its files: the virtual environment's scheme (`venv` of Python's `sysconfig`).
+/// Where a Python environment has its files: an installation scheme of Python's `sysconfig`, `venv` for a virtual
+/// environment and `posix_prefix` for a conda environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheme {
     prefix: TreePath,
     python: (u8, u8),
+    /// Below the prefix.
+    site_packages: String,
+    is_venv: bool,
 }
 
 impl Scheme {
@@ -65,7 +69,24 @@ impl Scheme {
     /// # Errors
     /// [`TreeError::Name`] for a prefix that is no path in an image.
     pub fn venv(prefix: &str, python: (u8, u8)) -> Result<Self, TreeError> {
-        Ok(Self { prefix: TreePath::new(prefix)?, python })
+        let site_packages = format!("lib/python{}.{}/site-packages", python.0, python.1);
+        Ok(Self { prefix: TreePath::new(prefix)?, python, site_packages, is_venv: true })
+    }
+
+    /// The scheme of a conda environment at `prefix`, whose CPython `major.minor` looks for modules in `site_packages`,
+    /// below the prefix.
+    ///
+    /// # Errors
+    /// [`TreeError::Name`] for paths that are none in an image.
+    pub fn conda(prefix: &str, python: (u8, u8), site_packages: &str) -> Result<Self, TreeError> {
+        let prefix = TreePath::new(prefix)?;
+        prefix.join(site_packages)?;
+        Ok(Self { prefix, python, site_packages: site_packages.to_owned(), is_venv: false })
+    }
+
+    /// Whether it is a virtual environment's.
+    pub const fn is_venv(&self) -> bool {
+        self.is_venv
     }
 
     /// The environment's root.
@@ -84,14 +105,16 @@ impl Scheme {
     }
 
     /// Below the prefix; purelib and platlib are one folder on Linux.
-    pub(crate) fn site_packages(&self) -> String {
-        let (major, minor) = self.python;
-        format!("lib/python{major}.{minor}/site-packages")
+    pub fn site_packages(&self) -> &str {
+        &self.site_packages
     }
 
     fn headers(&self, name: &str) -> String {
         let (major, minor) = self.python;
-        format!("include/site/python{major}.{minor}/{name}")
+        match self.is_venv {
+            true => format!("include/site/python{major}.{minor}/{name}"),
+            false => format!("include/python{major}.{minor}/{name}"),
+        }
     }
 }
 
@@ -267,7 +290,7 @@ impl<'a> Wheel<'a> {
         let mut install = Install {
             tree: Tree::new(),
             prefix: scheme.prefix.clone(),
-            site_packages: scheme.site_packages(),
+            site_packages: scheme.site_packages().to_owned(),
             lines: BTreeMap::new(),
         };
         let dist_info = format!("{}/{}.dist-info", install.site_packages, self.stem);
@@ -323,7 +346,7 @@ impl<'a> Wheel<'a> {
             };
         };
         let root = match folder {
-            "purelib" | "platlib" => scheme.site_packages(),
+            "purelib" | "platlib" => scheme.site_packages().to_owned(),
             "headers" => scheme.headers(&self.name),
             "scripts" if entry.kind == zip::Kind::Directory || rest.contains('/') => {
                 return Err(Problem::ScriptFolder { name: entry.name.clone() });
@@ -338,9 +361,9 @@ impl<'a> Wheel<'a> {
             "" => rest.to_owned(),
             root => format!("{root}/{rest}"),
         };
-        // The environment's `lib64` is a link to `lib`: what goes through it is put where it ends up, as a folder in this
-        // layer would replace the link.
-        let path = match path.strip_prefix("lib64") {
+        // A virtual environment's `lib64` is a link to `lib`: what goes through it is put where it ends up, as a folder in
+        // this layer would replace the link.
+        let path = match path.strip_prefix("lib64").filter(|_| scheme.is_venv) {
             Some("") => "lib".to_owned(),
             Some(inside) if inside.starts_with('/') => format!("lib{inside}"),
             _ => path,

@@ -77,7 +77,7 @@ pub struct Artifact {
 }
 
 /// A conda package that is to be linked into an environment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CondaPackage {
     /// The name, normalised (lower case).
     pub name: String,
@@ -119,6 +119,7 @@ pub enum CondaNoarch {
 
 /// The Python of a conda environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct CondaPython {
     /// CPython's version: `3.11.2`.
     pub version: String,
@@ -127,7 +128,7 @@ pub struct CondaPython {
 }
 
 /// What a conda lock says is to be installed for a platform.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CondaEnvironment {
     /// The packages in the order in which rattler links them (topological by `depends`); by lock order where nothing is
     /// known of what depends on what.
