@@ -488,7 +488,8 @@ pub(super) mod tests {
         check(
             "version = 1\n[image.i]\nbse = 1\n",
             "line 3: unknown field `bse`, expected one of `extends`, `tag`, `base`, `envs`, `files`, `env`, \
-             `entrypoint`, `cmd`, `users`, `user`, `workdir`, `labels`, `expose`, `volumes`, `stop-signal` \
+             `entrypoint`, `cmd`, `users`, `user`, `workdir`, `labels`, `expose`, `volumes`, `stop-signal`, \
+             `when` \
              (did you mean `base`?)",
         );
         check(

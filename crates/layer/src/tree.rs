@@ -212,7 +212,10 @@ impl TreePath {
     pub fn whiteout(&self) -> Result<Self, TreeError> {
         let (folder, name) = self.0.split_at(self.0.rfind('/').map_or(0, |slash| slash + 1));
         if name.len() > 255 - ".wh.".len() {
-            return Err(TreeError::Name { path: self.0.clone(), problem: "is too long to be removed by a layer" });
+            return Err(TreeError::Name {
+                path: self.0.clone(),
+                problem: "is too long to be removed by a layer",
+            });
         }
         Ok(Self(format!("{folder}.wh.{name}")))
     }
