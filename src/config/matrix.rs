@@ -25,8 +25,11 @@ pub(super) struct Expanded {
     pub(super) origins: BTreeMap<String, (String, Values)>,
 }
 
-/// The kinds of tables that are repeated, with the keys that name other tables: `(key, kind, is a list)`.
-const KINDS: [(&str, &[(&str, &str, bool)]); 3] = [
+/// A key that names other tables: itself, their kind, and whether it is a list.
+type Naming = (&'static str, &'static str, bool);
+
+/// The kinds of tables that are repeated, with the keys that name other tables.
+const KINDS: [(&str, &[Naming]); 3] = [
     ("base", &[]),
     ("env", &[("into", "env", false)]),
     ("image", &[("base", "base", false), ("envs", "env", true), ("extends", "image", false)]),
