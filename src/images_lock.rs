@@ -538,7 +538,8 @@ fn base_table(text: &mut String, name: &str, platform: &str, pins: &BasePins) {
     let Some(facts) = &pins.facts else { return };
     text.push_str("\n[base.facts]\n");
     let facts = serde_json::to_value(facts).unwrap_or_default();
-    for (key, value) in facts.as_object().into_iter().flatten() {
+    let facts: BTreeMap<_, _> = facts.as_object().into_iter().flatten().collect();
+    for (key, value) in facts {
         text.push_str(&format!("{key} = {}\n", inline(value)));
     }
 }
@@ -556,7 +557,8 @@ fn inline(value: &serde_json::Value) -> String {
             // What a reader looks for comes first.
             let first = |key: &str| !["title", "name", "version", "file"].contains(&key);
             let mut fields: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
-            fields.sort_by_key(|(key, _)| (first(key), key.as_str() == "version"));
+            // By name then: a map's own order depends on how serde_json was compiled.
+            fields.sort_by_key(|(key, _)| (first(key), key.as_str() == "version", key.as_str()));
             let fields: Vec<_> =
                 fields.into_iter().map(|(key, value)| format!("{} = {}", bare(key), inline(value))).collect();
             format!("{{ {} }}", fields.join(", "))

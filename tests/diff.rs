@@ -185,7 +185,11 @@ to ship: 5.4 kB in 4 blobs to a host that has a
 fn the_json_is_as_documented() {
     let (place, one, two) = Place::with_two();
     let found = place.json(&["app:1", "app:2"]);
-    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    let keys = |value: &Value| {
+        let mut keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys.join(" ")
+    };
     assert_eq!(keys(&found), "a b images platforms_only_in_a platforms_only_in_b version");
     assert_eq!((found["version"].as_u64(), found["a"].as_str()), (Some(1), Some("oci:dist:app:1")));
     let image = &found["images"][0];

@@ -6,9 +6,9 @@
 //! package needs a folder is decided alike: from the last package to the first, each has its files where the packages
 //! behind it leave room.
 //!
-//! That is always what rattler does in one of the orders in which it may link packages, and where only files dispute, in
-//! all of them. With three packages of which some have a file where others have a folder, its result depends on that order,
-//! and it may put aside what nothing stands in the way of. And where an emptied folder is in the way of the winner's file,
+//! Where only files dispute, that is what rattler does in whatever order it links packages. With three packages of which
+//! some have a file where others have a folder, its result depends on that order, it may put aside what nothing stands in the
+//! way of, and now and then none of its results is this one. And where an emptied folder is in the way of the winner's file,
 //! rattler leaves the folder, and the file in `__clobbers__`, against its own records; here the file stands, as the records
 //! say.
 //!
