@@ -205,4 +205,7 @@ def compare_prefixes(first, second):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    status = main(*sys.argv[1:])
+    sys.stdout.flush()
+    # Threads of rattler's outlive main: an interpreter that ends in order aborts when one of them comes back to it.
+    os._exit(status)
