@@ -45,6 +45,10 @@ impl Gathered {
         }
     }
 
+    pub(crate) fn is_refused(&self) -> bool {
+        !self.unusable.is_empty()
+    }
+
     /// Every installable node of a resolution.
     ///
     /// `project` is the folder of the lock: a source tree there is the project itself, which is not installed.
@@ -176,6 +180,14 @@ fn location(url: &str) -> Result<Location, String> {
         }
         scheme => Err(format!("`{scheme}` URLs are not fetched")),
     }
+}
+
+/// The wheel that a URL ends in.
+pub(crate) fn wheel_name(url: &str) -> Option<WheelFilename> {
+    let url = url::Url::parse(url).ok()?;
+    let last = url.path_segments()?.next_back()?;
+    let name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?;
+    WheelFilename::from_str(&name).ok()
 }
 
 /// The wheel's file name: as it is at its location where that is a wheel's, else normalised.

@@ -19,11 +19,8 @@ pub enum Error {
         /// What the reader says, which names line and column where it knows them.
         message: String,
     },
-    /// The lock was written in a later version of its format.
-    #[error(
-        "{} has format version {found}, and this imgforge reads version {supported}: \
-         use a newer imgforge, or write the lock again with an older tool", file.display()
-    )]
+    /// The lock was written in another version of its format.
+    #[error("{} has format version {found}, and this imgforge reads version {supported}: {mend}", file.display())]
     FormatVersion {
         /// The lock.
         file: PathBuf,
@@ -31,6 +28,19 @@ pub enum Error {
         found: String,
         /// The version that is read.
         supported: &'static str,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// What the project depends on has changed since the lock was written.
+    #[error(
+        "{} is not up to date with the pyproject.toml beside it, whose dependencies have changed since: run `{mend}`",
+        file.display()
+    )]
+    Stale {
+        /// The lock.
+        file: PathBuf,
+        /// The command that writes it again.
+        mend: &'static str,
     },
     /// The lock nests deeper than any tool writes.
     #[error(
@@ -206,14 +216,27 @@ pub enum Reason {
         /// The command that mends it.
         mend: &'static str,
     },
-    /// The index offers another file than the requirement's hashes allow.
+    /// The index offers another file than the lock's hashes allow.
     OtherHash {
         /// The wheel's file name.
         file: String,
         /// What the index says.
         index: String,
-        /// What the requirement allows.
+        /// What the lock allows.
         locked: Vec<String>,
+        /// The command that locks again.
+        mend: &'static str,
+    },
+    /// No index has the file that is locked.
+    Missing {
+        /// The wheel's file name.
+        file: String,
+        /// The indexes that were asked.
+        asked: Vec<String>,
+        /// Whether the network was not to be used, so that only answers of before count.
+        offline: bool,
+        /// The command that locks again.
+        mend: &'static str,
     },
     /// Two active entries for one name.
     Twice,
@@ -223,6 +246,9 @@ pub enum Reason {
         message: String,
     },
 }
+
+/// The way on from a format of later.
+pub(crate) const OTHER_TOOL: &str = "use a newer imgforge, or write the lock again with an older tool";
 
 /// The way on from sources.
 const BUILD: &str = "build a wheel of it (`uv build --wheel`, `pip wheel`) and lock that by its path or with \
@@ -247,11 +273,22 @@ impl fmt::Display for Unusable {
                 list(wheels)
             ),
             Reason::NoHash { file, mend } => write!(f, " has no SHA-256 for {file}: {mend}"),
-            Reason::OtherHash { file, index, locked } => write!(
+            Reason::OtherHash { file, index, locked, mend } => write!(
                 f,
-                ": the index has {file} with sha256:{index}, and the requirement allows {}: the file changed there, \
-                 or its hash was never locked; run `uv pip compile --generate-hashes` again",
+                ": the index has {file} with sha256:{index}, and the lock allows {}: the file changed there, \
+                 or its hash was never locked; {mend}",
                 list(locked)
+            ),
+            Reason::Missing { file, asked, offline: true, .. } => write!(
+                f,
+                ": where {file} is was never asked of {}, and the network was not to be used: \
+                 run once without --offline",
+                list(asked)
+            ),
+            Reason::Missing { file, asked, mend, .. } => write!(
+                f,
+                ": {file} is at none of {}: name an index that has it in `indexes`, or {mend}",
+                list(asked)
             ),
             Reason::Twice => write!(
                 f,

@@ -20,18 +20,7 @@ pub(crate) fn guarded<T: Send>(
     file: &Path,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let mut depth = 0_usize;
-    for byte in text.bytes() {
-        match byte {
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEPTH {
-            return Err(Error::Nesting { file: file.to_owned(), limit: DEPTH });
-        }
-    }
-
+    check_depth(text, file)?;
     let internal = |message: String| Error::Internal { file: file.to_owned(), message };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
@@ -48,4 +37,20 @@ pub(crate) fn guarded<T: Send>(
             Err(internal(plain_text(message)))
         })
     })
+}
+
+/// Refuses text that nests deeper than any tool writes.
+pub(crate) fn check_depth(text: &str, file: &Path) -> Result<(), Error> {
+    let mut depth = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH {
+            return Err(Error::Nesting { file: file.to_owned(), limit: DEPTH });
+        }
+    }
+    Ok(())
 }

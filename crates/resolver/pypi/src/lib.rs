@@ -1,7 +1,8 @@
 //! Python locks → the wheels to install for a target, with no Python on the host.
 //!
 //! Owns: reading [`uv_lock`], [`pylock`] and [`requirements_txt`] with uv's own published crates, whose walk over markers,
-//! forks, extras, groups and conflicts nobody should write twice; and refusing, with names, what an image can't have.
+//! forks, extras, groups and conflicts nobody should write twice; reading [`poetry_lock`] with the same types; and refusing,
+//! with names, what an image can't have.
 //! Owns no download: an [`Artifact`] says where the bytes are and what they hash to.
 //!
 //! Everything public here is a plain synchronous function. uv is asynchronous and generic; were that visible, each crate
@@ -15,7 +16,9 @@
 mod artifact;
 mod error;
 mod guard;
+mod indexes;
 mod no_build;
+mod poetry_lock;
 mod pylock;
 mod requirements;
 mod selection;
@@ -24,7 +27,9 @@ mod uv_lock;
 
 pub use error::{Error, Reason, Unusable};
 pub use imgforge_resolver_core::{Architecture, Artifact, Libc, Location, Target};
+pub use indexes::Indexes;
+pub use poetry_lock::poetry_lock;
 pub use pylock::pylock;
-pub use requirements::{Indexes, requirements_txt};
+pub use requirements::requirements_txt;
 pub use selection::{Defaults, Selection};
 pub use uv_lock::{project_folder, uv_lock};

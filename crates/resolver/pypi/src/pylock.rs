@@ -14,7 +14,7 @@ use uv_pep508::MarkerTree;
 use uv_resolver::{PylockToml, PylockTomlError};
 
 use crate::artifact::Gathered;
-use crate::error::{Error, Reason, plain, plain_text};
+use crate::error::{Error, OTHER_TOOL, Reason, plain, plain_text};
 use crate::guard::guarded;
 use crate::selection::{Defaults, Selection};
 use crate::target::Environment;
@@ -113,7 +113,7 @@ fn parse(text: &str, file: &Path) -> Result<PylockToml, Error> {
     match table.get("lock-version").and_then(toml::Value::as_str) {
         Some("1.0") | None => toml::from_str(text).map_err(parse),
         Some(version) => {
-            Err(Error::FormatVersion { file: file.to_owned(), found: plain_text(version), supported: "1.0" })
+            Err(Error::FormatVersion { file: file.to_owned(), found: plain_text(version), supported: "1.0", mend: OTHER_TOOL })
         }
     }
 }

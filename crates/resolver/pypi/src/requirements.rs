@@ -5,17 +5,15 @@
 //! their wheel by URL or path need no index.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
 use imgforge_resolver_core::{Artifact, Target};
 use tokio::sync::Semaphore;
-use uv_cache::Cache;
-use uv_client::{BaseClientBuilder, Connectivity, FlatIndexClient, RegistryClientBuilder};
+use uv_client::{BaseClientBuilder, Connectivity, FlatIndexClient};
 use uv_configuration::{BuildOptions, HashCheckingMode};
 use uv_distribution::DistributionDatabase;
-use uv_distribution_filename::WheelFilename;
 use uv_distribution_types::{
     BuiltDist, Dist, Index, IndexLocations, IndexUrl, Requirement, RequirementSource, RequiresPython,
     Resolution, ResolvedDist, UnresolvedRequirement, UnresolvedRequirementSpecification,
@@ -29,30 +27,13 @@ use uv_resolver::{
 };
 use uv_types::{EmptyInstalledPackages, HashStrategy};
 
-use crate::artifact::{Gathered, registry_url, sha256, sha256s};
+use crate::artifact::{Gathered, registry_url, sha256, sha256s, wheel_name};
 use crate::error::{Error, Reason, plain, plain_text};
 use crate::guard::guarded;
+use crate::indexes::{Indexes, REQUESTS, index_error, runtime};
 use crate::no_build::NoBuild;
 use crate::target::Environment;
 use crate::uv_lock::folder;
-
-/// Requests to an index at a time.
-const REQUESTS: usize = 16;
-
-/// Where the files of a `requirements.txt` are looked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Indexes {
-    /// The index (PEP 503 or 691), instead of PyPI and of the file's `--index-url`.
-    pub index: Option<String>,
-    /// Indexes that are asked first, before the file's own.
-    pub extra: Vec<String>,
-    /// Folders or pages of links to wheels.
-    pub find_links: Vec<String>,
-    /// The folder in which answers are kept, in uv's own layout.
-    pub cache: PathBuf,
-    /// Whether only what is in the cache may be used.
-    pub offline: bool,
-}
 
 /// Reads a `requirements.txt` with hashes and finds what is to be installed for `target`, by name.
 ///
@@ -71,12 +52,7 @@ pub fn requirements_txt(
 ) -> Result<Vec<Artifact>, Error> {
     let environment = Environment::new(target)?;
     guarded(text, file, || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(|error| Error::Internal { file: file.to_owned(), message: error.to_string() })?;
-        runtime.block_on(find(text, file, &environment, indexes))
+        runtime(file)?.block_on(find(text, file, &environment, indexes))
     })
 }
 
@@ -194,34 +170,11 @@ fn direct(
     gathered.file(&filename, None, sha256(&digests), Ok(url.to_owned()), None);
 }
 
-/// The wheel that a URL ends in.
-fn wheel_name(url: &str) -> Option<WheelFilename> {
-    let url = url::Url::parse(url).ok()?;
-    let last = url.path_segments()?.next_back()?;
-    let name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?;
-    WheelFilename::from_str(&name).ok()
-}
-
 /// The options' indexes first, then the file's own, as uv does with its command line.
 fn locations(txt: &RequirementsTxt, file: &Path, indexes: &Indexes) -> Result<IndexLocations, Error> {
-    let folder = folder(file)?;
-    let parse = |text: &String| {
-        IndexUrl::parse(text, Some(&folder))
-            .map_err(|error| Error::Index { file: file.to_owned(), message: plain(&error) })
-    };
-    let mut simple = Vec::new();
-    for url in &indexes.extra {
-        simple.push(Index::from_extra_index_url(parse(url)?));
-    }
-    if let Some(url) = &indexes.index {
-        simple.push(Index::from_index_url(parse(url)?));
-    }
+    let (mut simple, mut flat) = indexes.given(file)?;
     simple.extend(txt.extra_index_urls.iter().cloned().map(IndexUrl::from).map(Index::from_extra_index_url));
     simple.extend(txt.index_url.iter().cloned().map(IndexUrl::from).map(Index::from_index_url));
-    let mut flat = Vec::new();
-    for url in &indexes.find_links {
-        flat.push(Index::from_find_links(parse(url)?));
-    }
     flat.extend(txt.find_links.iter().cloned().map(IndexUrl::from).map(Index::from_find_links));
     Ok(IndexLocations::new(simple, flat, txt.no_index))
 }
@@ -234,18 +187,11 @@ async fn resolve(
     indexes: &Indexes,
     file: &Path,
 ) -> Result<Resolution, Error> {
-    let index_error =
-        |error: &dyn std::error::Error| Error::Index { file: file.to_owned(), message: plain(error) };
-    let cache = Cache::from_path(&indexes.cache).init().await.map_err(|error| index_error(&error))?;
-    let connectivity = if indexes.offline { Connectivity::Offline } else { Connectivity::Online };
-    let base = BaseClientBuilder::default().connectivity(connectivity).with_system_certs(true);
-    let client = RegistryClientBuilder::new(base, cache.clone())
-        .index_locations(locations.clone())
-        .build()
-        .map_err(|error| index_error(&error))?;
+    let index_error = |error: &dyn std::error::Error| index_error(file, error);
+    let (client, cache) = indexes.client(&locations, file).await?;
 
     let options = BuildOptions::default();
-    let links = FlatIndexClient::new(client.cached_client(), connectivity, &cache)
+    let links = FlatIndexClient::new(client.cached_client(), indexes.connectivity(), &cache)
         .fetch_all(locations.flat_indexes().map(Index::url))
         .await
         .map_err(|error| index_error(&error))?;
@@ -299,7 +245,8 @@ fn choose(resolution: &Resolution, hasher: &HashStrategy, gathered: &mut Gathere
         locked.dedup();
         let hash = match sha256(wheel.file.hashes.as_slice()) {
             Some(index) if !locked.contains(&index) => {
-                let reason = Reason::OtherHash { file: wheel.filename.to_string(), index, locked };
+                let mend = "run `uv pip compile --generate-hashes` again";
+                let reason = Reason::OtherHash { file: wheel.filename.to_string(), index, locked, mend };
                 gathered.refuse(wheel.filename.name.as_ref(), Some(version), reason);
                 continue;
             }

@@ -21,7 +21,7 @@ use uv_pypi_types::{ConflictKind, ResolverMarkerEnvironment};
 use uv_resolver::{Installable, Lock, LockError, LockParseError, Package};
 
 use crate::artifact::Gathered;
-use crate::error::{Error, Reason, Unusable, plain, plain_text};
+use crate::error::{Error, OTHER_TOOL, Reason, Unusable, plain, plain_text};
 use crate::guard::guarded;
 use crate::selection::{self, Defaults, Selection};
 use crate::target::Environment;
@@ -106,7 +106,7 @@ fn parse(text: &str, file: &Path) -> Result<Lock, Error> {
     Lock::from_toml(text).map_err(|error| match error {
         LockParseError::UnsupportedVersion { version, .. }
         | LockParseError::UnparsableVersion { version, .. } => {
-            Error::FormatVersion { file: file.to_owned(), found: version.to_string(), supported: "1" }
+            Error::FormatVersion { file: file.to_owned(), found: version.to_string(), supported: "1", mend: OTHER_TOOL }
         }
         LockParseError::Toml(error) => Error::Parse {
             file: file.to_owned(),
