@@ -377,6 +377,13 @@ fn artifacts(
         }
         LockKind::Pylock => pypi::pylock(&text, &path, &selection, target),
         LockKind::Requirements => return requirements::artifacts(&text, &path, context, target, lock),
+        LockKind::Poetry => {
+            return Err(context.unclear(
+                format!("{name} is Poetry's, which is not installed yet"),
+                "export it: `poetry export --format requirements.txt` writes requirements.txt with hashes"
+                    .to_owned(),
+            ));
+        }
         LockKind::Pixi | LockKind::CondaLock | LockKind::Explicit | LockKind::EnvironmentYml => {
             return Err(context.unclear(
                 format!("{} is a lock of conda packages", environment.lock.display()),

@@ -26,19 +26,13 @@ from poetry.repositories.installed_repository import InstalledRepository
 from poetry.utils.env.mock_env import MockEnv
 
 CASES = [
-    *(
-        (lock, *case)
-        for lock in ("poetry-1.1", )
-        for case in (
-            ("main", "3.11.2", "x86_64", "manylinux_2_36"),
-            ("main-old", "3.8", "aarch64", "manylinux_2_17"),
-            ("schema", "3.9", "x86_64", "musllinux_1_2", "extra=schema"),
-            ("pretty", "3.12", "aarch64", "manylinux_2_36", "extra=pretty-print"),
-            ("docs", "3.10", "x86_64", "manylinux_2_36", "group=docs"),
-            ("defaults", "3.8.10", "x86_64", "manylinux_2_36", "default-groups"),
-            ("everything", "3.11", "x86_64", "manylinux_2_36", "default-groups", "group=docs", "all-extras"),
-        )
-    ),
+    ("poetry-1.1", "main", "3.11.2", "x86_64", "manylinux_2_36"),
+    ("poetry-1.1", "main-old", "3.8", "aarch64", "manylinux_2_17"),
+    ("poetry-1.1", "terminal", "3.9", "x86_64", "musllinux_1_2", "extra=terminal"),
+    ("poetry-1.1", "pretty", "3.12", "aarch64", "manylinux_2_36", "extra=pretty-print"),
+    ("poetry-1.1", "docs", "3.10", "x86_64", "manylinux_2_36", "group=docs"),
+    ("poetry-1.1", "defaults", "3.8.10", "x86_64", "manylinux_2_36", "default-groups"),
+    ("poetry-1.1", "everything", "3.11", "x86_64", "manylinux_2_36", "default-groups", "group=docs", "all-extras"),
     *(
         (lock, *case)
         for lock in ("poetry-2.0", "poetry-2.1")

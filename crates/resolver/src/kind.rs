@@ -11,6 +11,8 @@ pub enum LockKind {
     Pylock,
     /// `requirements.txt`, `requirements-NAME.txt` and the like, with hashes.
     Requirements,
+    /// `poetry.lock`, beside its pyproject.toml.
+    Poetry,
     /// `pixi.lock`.
     Pixi,
     /// `conda-lock.yml`, or `NAME.conda-lock.yml` (CEP 37).
@@ -36,8 +38,8 @@ pub enum KindError {
     },
     /// No lock that is known.
     #[error(
-        "{file} has no name of a lock: expected uv.lock, pylock.toml, pylock.NAME.toml, requirements.txt, pixi.lock, \
-         conda-lock.yml, explicit.txt, conda-PLATFORM.lock or environment.yml, or a `kind` beside it"
+        "{file} has no name of a lock: expected uv.lock, pylock.toml, pylock.NAME.toml, requirements.txt, poetry.lock, \
+         pixi.lock, conda-lock.yml, explicit.txt, conda-PLATFORM.lock or environment.yml, or a `kind` beside it"
     )]
     Unknown {
         /// The file's name.
@@ -47,10 +49,11 @@ pub enum KindError {
 
 impl LockKind {
     /// All of them, those of Python's own tools first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Uv,
         Self::Pylock,
         Self::Requirements,
+        Self::Poetry,
         Self::Pixi,
         Self::CondaLock,
         Self::Explicit,
@@ -66,6 +69,7 @@ impl LockKind {
         match name {
             "uv.lock" => return Ok(Self::Uv),
             "pylock.toml" => return Ok(Self::Pylock),
+            "poetry.lock" => return Ok(Self::Poetry),
             "pixi.lock" => return Ok(Self::Pixi),
             "conda-lock.yml" | "conda-lock.yaml" => return Ok(Self::CondaLock),
             "explicit.txt" => return Ok(Self::Explicit),
@@ -95,10 +99,6 @@ impl LockKind {
 
         let not_supported = |tool, instead| KindError::NotSupported { file: name.to_owned(), tool, instead };
         Err(match name {
-            "poetry.lock" => not_supported(
-                "Poetry",
-                "`poetry export --format requirements.txt` writes requirements.txt with hashes",
-            ),
             "pdm.lock" => not_supported("PDM", "`pdm export --format pylock` writes pylock.toml"),
             "Pipfile.lock" => not_supported("Pipenv", "`pipenv requirements --hash` writes requirements.txt"),
             _ => KindError::Unknown { file: name.to_owned() },
@@ -113,19 +113,20 @@ impl LockKind {
     /// Whether it means conda packages (and maybe wheels beside them), rather than wheels alone.
     pub const fn is_conda(self) -> bool {
         match self {
-            Self::Uv | Self::Pylock | Self::Requirements => false,
+            Self::Uv | Self::Pylock | Self::Requirements | Self::Poetry => false,
             Self::Pixi | Self::CondaLock | Self::Explicit | Self::EnvironmentYml => true,
         }
     }
 }
 
-/// As a `kind` key has it: `uv`, `pylock`, `requirements`, `pixi`, `conda-lock`, `explicit`, `environment-yml`.
+/// As a `kind` key has it: `uv`, `pylock`, `requirements`, `poetry`, `pixi`, `conda-lock`, `explicit`, `environment-yml`.
 impl fmt::Display for LockKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uv => "uv",
             Self::Pylock => "pylock",
             Self::Requirements => "requirements",
+            Self::Poetry => "poetry",
             Self::Pixi => "pixi",
             Self::CondaLock => "conda-lock",
             Self::Explicit => "explicit",
@@ -155,6 +156,7 @@ mod tests {
         check("pylock.serve.toml", LockKind::Pylock);
         check("requirements.txt", LockKind::Requirements);
         check("requirements-dev.txt", LockKind::Requirements);
+        check("poetry.lock", LockKind::Poetry);
     }
 
     #[test]
@@ -168,14 +170,15 @@ mod tests {
         check("environment.yml", LockKind::EnvironmentYml);
         check("environment.yaml", LockKind::EnvironmentYml);
         for kind in LockKind::ALL {
-            let of_python = matches!(kind, LockKind::Uv | LockKind::Pylock | LockKind::Requirements);
+            let of_python =
+                [LockKind::Uv, LockKind::Pylock, LockKind::Requirements, LockKind::Poetry].contains(&kind);
             assert_eq!(kind.is_conda(), !of_python, "{kind}");
         }
     }
 
     #[test]
     fn names_of_other_tools() {
-        refused("poetry.lock", "a lock of Poetry, which is not supported yet");
+        refused("pdm.lock", "a lock of PDM, which is not supported yet");
         refused("Pipfile.lock", "pipenv requirements --hash");
     }
 
@@ -202,6 +205,6 @@ mod tests {
         for kind in LockKind::ALL {
             assert_eq!(LockKind::from_name(&kind.to_string()), Some(kind));
         }
-        assert_eq!(LockKind::from_name("poetry"), None);
+        assert_eq!(LockKind::from_name("pdm"), None);
     }
 }

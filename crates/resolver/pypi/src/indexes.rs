@@ -1,7 +1,9 @@
-//! Asking package indexes where a file is, for locks that have names and hashes but no URLs.
+//! Package indexes, which say where files are whose URLs a lock does not have.
 //!
-//! The index decides nothing: the file was chosen before, and only one with the locked hash will do.
+//! For a requirements.txt, uv's resolver asks and chooses. Where the lock itself has the names of files, as a poetry.lock
+//! does, [`places`] asks and an index chooses nothing: only the file with the locked name and hash will do.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -15,7 +17,7 @@ use uv_distribution_types::{
 };
 
 use crate::artifact::sha256;
-use crate::error::{Error, Reason, plain};
+use crate::error::{Error, Reason, plain, plain_text};
 use crate::uv_lock::folder;
 
 /// Requests to an index at a time.
@@ -93,6 +95,17 @@ pub(crate) struct Wanted {
     pub(crate) index: Option<String>,
 }
 
+impl Wanted {
+    /// The index to ask after those that are given.
+    fn own<'a>(&'a self, indexes: &Indexes) -> Option<&'a str> {
+        match (&self.index, &indexes.index) {
+            (Some(url), _) => Some(url),
+            (None, Some(_)) => None,
+            (None, None) => Some(PYPI),
+        }
+    }
+}
+
 /// Where a wheel is.
 pub(crate) struct Place {
     pub(crate) url: Result<String, String>,
@@ -109,16 +122,12 @@ pub(crate) async fn places(
     mend: &'static str,
 ) -> Result<Vec<Result<Place, Reason>>, Error> {
     let (given, links) = indexes.given(file)?;
-    let mut own = Vec::with_capacity(wanted.len());
-    for wheel in wanted {
-        own.push(match (&wheel.index, &indexes.index) {
-            (Some(url), _) => Some(IndexUrl::parse(url, None).map_err(|error| index_error(file, &error))?),
-            (None, Some(_)) => None,
-            (None, None) => Some(IndexUrl::parse(PYPI, None).map_err(|error| index_error(file, &error))?),
-        });
+    let mut own = BTreeMap::new();
+    for url in wanted.iter().filter_map(|wheel| wheel.own(indexes)) {
+        own.insert(url, IndexUrl::parse(url, None).map_err(|error| index_error(file, &error))?);
     }
-    // All of them, so that credentials are found for each.
-    let all = given.iter().cloned().chain(own.iter().flatten().cloned().map(Index::from_extra_index_url));
+    // All of them, so that the client knows whose credentials it may look for.
+    let all = given.iter().cloned().chain(own.values().cloned().map(Index::from_extra_index_url));
     let locations = IndexLocations::new(all.collect(), links, false);
     let (client, _) = indexes.client(&locations, file).await?;
     let inquiry = Inquiry {
@@ -131,8 +140,8 @@ pub(crate) async fn places(
         offline: indexes.offline,
     };
     let inquiry = &inquiry;
-    futures::stream::iter(wanted.iter().zip(&own))
-        .map(|(wheel, own)| inquiry.place(wheel, own.as_ref()))
+    futures::stream::iter(wanted)
+        .map(|wheel| inquiry.place(wheel, wheel.own(indexes).and_then(|url| own.get(url))))
         .buffered(REQUESTS)
         .try_collect()
         .await
@@ -164,11 +173,15 @@ impl Inquiry<'_> {
                 return Ok(Ok(place));
             }
             let refused = self.capabilities.unauthorized(index) || self.capabilities.forbidden(index);
-            asked.push(format!("{index}{}", if refused { " (which lets nobody in without credentials)" } else { "" }));
+            let refused = if refused { " (which lets nobody in without credentials)" } else { "" };
+            // The URL in this form has no credentials.
+            asked.push(plain_text(&format!("{}{refused}", index.url())));
         }
         let file = wheel.filename.to_string();
         Ok(Err(match other {
-            Some(index) => Reason::OtherHash { file, index, locked: vec![wheel.sha256.clone()], mend: self.mend },
+            Some(index) => {
+                Reason::OtherHash { file, index, locked: vec![wheel.sha256.clone()], mend: self.mend }
+            }
             None => Reason::Missing { file, asked, offline: self.offline, mend: self.mend },
         }))
     }

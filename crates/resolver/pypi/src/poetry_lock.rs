@@ -5,8 +5,8 @@
 //! [walked](walk). The wheel of each is chosen among the files that the lock has, by uv's tags, and only then an index
 //! is asked where it is, since Poetry locks names and hashes without URLs.
 //!
-//! What Poetry has and this does not: the lock's project itself, which is in no lock; `develop`, as nothing that could be
-//! installed in place, a folder or a repository, has a wheel; and the other source of a package that its own lacks.
+//! What Poetry does and this does not: it installs the project itself, which is in no lock; and folders and repositories
+//! (where a package says `develop`, in place), which have no wheels and are refused here by name.
 
 mod constraint;
 mod lock;
@@ -15,7 +15,7 @@ mod requirement;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use imgforge_resolver_core::{Artifact, Target};
 use uv_distribution_filename::WheelFilename;
@@ -68,12 +68,17 @@ pub fn poetry_lock(
         check_depth(pyproject, &file.with_file_name("pyproject.toml"))?;
     }
     guarded(text, file, || {
-        let unsupported = |message: &str| Error::Unsupported { file: file.to_owned(), message: message.to_owned() };
+        let unsupported =
+            |message: &str| Error::Unsupported { file: file.to_owned(), message: message.to_owned() };
         if selection.package.is_some() {
-            return Err(unsupported("a poetry.lock has no workspace members: leave `package` out, or use uv.lock"));
+            return Err(unsupported(
+                "a poetry.lock has no workspace members: leave `package` out, or use uv.lock",
+            ));
         }
         if selection.install_project {
-            return Err(unsupported("the project itself can't be installed from a lock: copy its code with `files`"));
+            return Err(unsupported(
+                "the project itself can't be installed from a lock: copy its code with `files`",
+            ));
         }
         let lock = Lock::parse(text, file)?;
         let project = pyproject.map(|text| Project::parse(text, file)).transpose()?;
@@ -82,45 +87,17 @@ pub fn poetry_lock(
         let groups = groups(&lock, project.as_ref(), file, selection)?;
         let entries = entries(&lock, project.as_ref(), file, &groups, &extras, &environment)?;
 
-        let folder = folder(file)?;
-        let mut gathered = Gathered::new(LOCK);
-        let mut wanted = Vec::new();
-        let mut seen = BTreeMap::new();
-        for entry in entries {
-            let version = entry.version.to_string();
-            if seen.insert(&entry.name, entry).is_some() {
-                gathered.refuse(entry.name.as_ref(), Some(version), Reason::Twice);
-                continue;
-            }
-            match place(entry, &folder, &environment) {
-                Ok(Known::AtIndex(wheel)) => wanted.push((entry, wheel)),
-                Ok(Known::Somewhere { wheel, sha256, url }) => {
-                    gathered.file(&wheel, Some(version), sha256, url, None);
-                }
-                Err(reason) => gathered.refuse(entry.name.as_ref(), Some(version), reason),
-            }
-        }
-        // What can't be installed anyway is told before anybody is asked anything.
-        if gathered.is_refused() || wanted.is_empty() {
-            return gathered.finish(file);
-        }
-        let (entries, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
-        let found = runtime(file)?.block_on(places(&wanted, indexes, file, LOCK))?;
-        for ((entry, wheel), place) in entries.into_iter().zip(wanted).zip(found) {
-            let version = Some(entry.version.to_string());
-            match place {
-                Ok(place) => {
-                    gathered.file(&wheel.filename, version, Some(wheel.sha256), place.url, place.size);
-                }
-                Err(reason) => gathered.refuse(entry.name.as_ref(), version, reason),
-            }
-        }
-        gathered.finish(file)
+        artifacts(&entries, file, indexes, &environment)
     })
 }
 
 /// Whether the lock is of the project and for the target.
-fn check(lock: &Lock, project: Option<&Project>, file: &Path, environment: &Environment) -> Result<(), Error> {
+fn check(
+    lock: &Lock,
+    project: Option<&Project>,
+    file: &Path,
+    environment: &Environment,
+) -> Result<(), Error> {
     if let Some(project) = project {
         let hash = lock.content_hash.as_deref().unwrap_or_default();
         if !project.is_locked_by(hash, lock.poetry.as_ref()) {
@@ -193,7 +170,11 @@ fn groups(
             || named.contains(name)
             || (defaults && !is_optional)
     };
-    Ok(known.into_iter().filter(|(name, is_optional)| is_wanted(name, *is_optional)).map(|(name, _)| name).collect())
+    Ok(known
+        .into_iter()
+        .filter(|(name, is_optional)| is_wanted(name, *is_optional))
+        .map(|(name, _)| name)
+        .collect())
 }
 
 /// The packages that are wanted.
@@ -225,6 +206,46 @@ fn entries<'lock>(
     Ok(wanted)
 }
 
+/// The wheel of each package, from where it is.
+fn artifacts(
+    entries: &[&Entry],
+    file: &Path,
+    indexes: &Indexes,
+    environment: &Environment,
+) -> Result<Vec<Artifact>, Error> {
+    let folder = folder(file)?;
+    let mut gathered = Gathered::new(LOCK);
+    let mut names = BTreeSet::new();
+    let mut wanted = Vec::new();
+    for entry in entries {
+        let version = Some(entry.version.to_string());
+        if !names.insert(&entry.name) {
+            gathered.refuse(entry.name.as_ref(), version, Reason::Twice);
+            continue;
+        }
+        match place(entry, &folder, environment) {
+            Ok(Known::AtIndex(wheel)) => wanted.push((version, wheel)),
+            Ok(Known::Somewhere { wheel, sha256, url }) => gathered.file(&wheel, version, sha256, url, None),
+            Err(reason) => gathered.refuse(entry.name.as_ref(), version, reason),
+        }
+    }
+    // What can't be installed anyway is told before anybody is asked anything.
+    if gathered.is_refused() || wanted.is_empty() {
+        return gathered.finish(file);
+    }
+    let (versions, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let found = runtime(file)?.block_on(places(&wanted, indexes, file, LOCK))?;
+    for ((version, wheel), place) in versions.into_iter().zip(wanted).zip(found) {
+        match place {
+            Ok(place) => {
+                gathered.file(&wheel.filename, version, Some(wheel.sha256), place.url, place.size);
+            }
+            Err(reason) => gathered.refuse(wheel.filename.name.as_ref(), version, reason),
+        }
+    }
+    gathered.finish(file)
+}
+
 /// What is known of a wheel's place.
 enum Known {
     AtIndex(Wanted),
@@ -238,11 +259,11 @@ fn place(entry: &Entry, folder: &Path, environment: &Environment) -> Result<Know
         Source::Index { url, .. } => Some(url.clone()),
         Source::Url(url) => return direct(entry, Ok(url.clone()), url, environment),
         Source::File(path) => {
-            let path = folder.join(path);
+            let path = join(folder, path);
             let url = url::Url::from_file_path(&path).map_err(|()| format!("{} is no path", path.display()));
             return direct(entry, url.map(String::from), &path.display().to_string(), environment);
         }
-        Source::Directory(path) => return Err(Reason::Directory { path: folder.join(path) }),
+        Source::Directory(path) => return Err(Reason::Directory { path: join(folder, path) }),
         Source::Git(url) => return Err(Reason::Source { origin: plain_text(&format!("git {url}")) }),
     };
     let (filename, sha256) = best(entry, &environment.tags).ok_or_else(|| no_wheel(entry, environment))?;
@@ -250,6 +271,18 @@ fn place(entry: &Entry, folder: &Path, environment: &Environment) -> Result<Know
         return Err(Reason::NoHash { file: filename.to_string(), mend: LOCK });
     };
     Ok(Known::AtIndex(Wanted { filename, sha256, index }))
+}
+
+/// A path of the lock, which may lead out of its folder, as a plain one.
+fn join(folder: &Path, path: &str) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in folder.join(path).components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            component => plain.push(component),
+        }
+    }
+    plain
 }
 
 /// A package that is a file by URL or path. `words` are either for messages.
@@ -290,7 +323,8 @@ fn no_wheel(entry: &Entry, environment: &Environment) -> Reason {
         return Reason::NoWheel { wheels, target: environment.words.clone() };
     }
     let files: Vec<&str> = entry.files.iter().map(|file| file.file.as_str()).collect();
-    let origin = if files.is_empty() { "no file is locked".to_owned() } else { plain_text(&files.join(", ")) };
+    let origin =
+        if files.is_empty() { "no file is locked".to_owned() } else { plain_text(&files.join(", ")) };
     Reason::Source { origin }
 }
 
@@ -324,7 +358,11 @@ mod tests {
         let said = entries(&lock, Some(&project), &file, &groups, &extras, &environment);
         let roots = project.requirements(&groups).expect("requirements");
         let walked = walk::walk(&lock, &file, &roots, &extras, &environment);
-        assert_eq!(names(said.expect("a selection")), names(walked.expect("a selection")), "{python} {extras:?} {groups:?}");
+        assert_eq!(
+            names(said.expect("a selection")),
+            names(walked.expect("a selection")),
+            "{python} {extras:?} {groups:?}"
+        );
     }
 
     #[test]

@@ -112,9 +112,12 @@ fn parse(text: &str, file: &Path) -> Result<PylockToml, Error> {
     let table: toml::Table = toml::from_str(text).map_err(parse)?;
     match table.get("lock-version").and_then(toml::Value::as_str) {
         Some("1.0") | None => toml::from_str(text).map_err(parse),
-        Some(version) => {
-            Err(Error::FormatVersion { file: file.to_owned(), found: plain_text(version), supported: "1.0", mend: OTHER_TOOL })
-        }
+        Some(version) => Err(Error::FormatVersion {
+            file: file.to_owned(),
+            found: plain_text(version),
+            supported: "1.0",
+            mend: OTHER_TOOL,
+        }),
     }
 }
 

@@ -51,9 +51,7 @@ pub fn requirements_txt(
     indexes: &Indexes,
 ) -> Result<Vec<Artifact>, Error> {
     let environment = Environment::new(target)?;
-    guarded(text, file, || {
-        runtime(file)?.block_on(find(text, file, &environment, indexes))
-    })
+    guarded(text, file, || runtime(file)?.block_on(find(text, file, &environment, indexes)))
 }
 
 async fn find(

@@ -105,9 +105,12 @@ pub(crate) fn folder(file: &Path) -> Result<PathBuf, Error> {
 fn parse(text: &str, file: &Path) -> Result<Lock, Error> {
     Lock::from_toml(text).map_err(|error| match error {
         LockParseError::UnsupportedVersion { version, .. }
-        | LockParseError::UnparsableVersion { version, .. } => {
-            Error::FormatVersion { file: file.to_owned(), found: version.to_string(), supported: "1", mend: OTHER_TOOL }
-        }
+        | LockParseError::UnparsableVersion { version, .. } => Error::FormatVersion {
+            file: file.to_owned(),
+            found: version.to_string(),
+            supported: "1",
+            mend: OTHER_TOOL,
+        },
         LockParseError::Toml(error) => Error::Parse {
             file: file.to_owned(),
             format: "uv.lock",

@@ -104,7 +104,9 @@ impl Index {
                 add(name, list);
             }
         }
-        for (name, list) in lock["metadata"].get("files").and_then(toml::Value::as_table).into_iter().flatten() {
+        for (name, list) in
+            lock["metadata"].get("files").and_then(toml::Value::as_table).into_iter().flatten()
+        {
             add(name, list);
         }
         Self::new(BTreeMap::from([("simple", files)]))
@@ -115,11 +117,7 @@ impl Index {
     }
 
     fn indexes(&self) -> Indexes {
-        Indexes {
-            index: Some(self.url("simple")),
-            cache: self.cache.path().to_owned(),
-            ..Indexes::default()
-        }
+        Indexes { index: Some(self.url("simple")), cache: self.cache.path().to_owned(), ..Indexes::default() }
     }
 }
 
@@ -145,7 +143,10 @@ fn check(lock: &str, case: &str, selection: &Selection, target: &Target) {
     let expect = read(&folder.join(format!("{case}.expect")));
     assert_eq!(found, expect.lines().collect::<Vec<_>>(), "{lock}/{case}");
     for artifact in &artifacts {
-        assert!(text.contains(&format!("{}\", hash = \"sha256:{}", artifact.file, artifact.sha256)), "{artifact:?}");
+        assert!(
+            text.contains(&format!("{}\", hash = \"sha256:{}", artifact.file, artifact.sha256)),
+            "{artifact:?}"
+        );
         assert!(matches!(&artifact.location, Location::Url(_)), "{artifact:?}");
     }
 }
@@ -180,6 +181,27 @@ fn groups() {
 }
 
 #[test]
+fn the_oldest_format() {
+    check("poetry-1.1", "main", &Selection::default(), &amd64("3.11.2", GLIBC));
+    check(
+        "poetry-1.1",
+        "main-old",
+        &Selection::default(),
+        &arm64("3.8", Libc::Glibc { major: 2, minor: 17 }),
+    );
+    check("poetry-1.1", "terminal", &select(&["terminal"], &[]), &amd64("3.9", MUSL));
+    check("poetry-1.1", "pretty", &select(&["pretty_print"], &[]), &arm64("3.12", GLIBC));
+    check("poetry-1.1", "docs", &select(&[], &["docs"]), &amd64("3.10", GLIBC));
+    check("poetry-1.1", "defaults", &defaults(&[], &[]), &amd64("3.8.10", GLIBC));
+    check(
+        "poetry-1.1",
+        "everything",
+        &defaults(&["terminal", "pretty-print"], &["docs"]),
+        &amd64("3.11", GLIBC),
+    );
+}
+
+#[test]
 fn what_standards_have() {
     check("poetry-standard", "main", &Selection::default(), &amd64("3.11.2", GLIBC));
     check("poetry-standard", "old", &select(&["old", "yaml"], &["types"]), &arm64("3.10", GLIBC));
@@ -195,7 +217,12 @@ fn lock(dep: &str) -> String {
 }
 
 fn package(keys: &str) -> String {
-    locked("2.1", &format!("[[package]]\nname = \"dep\"\nversion = \"1.0\"\noptional = false\ngroups = [\"main\"]\npython-versions = \"*\"\n{keys}"))
+    locked(
+        "2.1",
+        &format!(
+            "[[package]]\nname = \"dep\"\nversion = \"1.0\"\noptional = false\ngroups = [\"main\"]\npython-versions = \"*\"\n{keys}"
+        ),
+    )
 }
 
 fn locked(format: &str, packages: &str) -> String {
@@ -291,7 +318,10 @@ fn what_no_index_has() {
         select_from(&text.replace("INDEX", &index.address), &Selection::default(), indexes)
     };
     let other = Indexes { index: Some(index.url("other")), ..index.indexes() };
-    refused(from(&lock(""), &other), &format!("dep 1.0: the index has dep-1.0-py3-none-any.whl with sha256:{B}"));
+    refused(
+        from(&lock(""), &other),
+        &format!("dep 1.0: the index has dep-1.0-py3-none-any.whl with sha256:{B}"),
+    );
     refused(from(&lock(""), &other), &format!("and the lock allows {A}: the file changed there"));
     let none = Indexes { index: Some(index.url("none")), ..index.indexes() };
     refused(
@@ -361,7 +391,9 @@ fn sources_are_refused_with_a_way_on() {
         "dep 1.0 has no wheel for cp311 on manylinux_2_36_x86_64: the lock has dep-1.0-cp39-cp39-win_amd64.whl",
     );
     refused(
-        from(&files("{ file = \"dep-1.0-py3-none-any.whl\", hash = \"md5:0123456789abcdef0123456789abcdef\" }")),
+        from(&files(
+            "{ file = \"dep-1.0-py3-none-any.whl\", hash = \"md5:0123456789abcdef0123456789abcdef\" }",
+        )),
         "dep 1.0 has no SHA-256 for dep-1.0-py3-none-any.whl: run `poetry lock`",
     );
 }
@@ -376,7 +408,10 @@ fn what_is_refused_asks_nobody() {
     assert!(index.asked.lock().expect("a log").is_empty());
 
     // In a group that nobody wants, it is in nobody's way.
-    let text = text.replace("\"1\"\noptional = false\ngroups = [\"main\"]", "\"1\"\noptional = false\ngroups = [\"dev\"]");
+    let text = text.replace(
+        "\"1\"\noptional = false\ngroups = [\"main\"]",
+        "\"1\"\noptional = false\ngroups = [\"dev\"]",
+    );
     places(&index, &text, &index.indexes(), &["dep 1.0 a /files/simple/dep-1.0-py3-none-any.whl"]);
     refused(select_from(&text, &select(&[], &["dev"]), &index.indexes()), "git-dep 1 has only sources");
 }
@@ -394,8 +429,12 @@ fn the_best_wheel_is_chosen_by_the_lock_alone() {
         let found = select_from(&text, &Selection::default(), &index.indexes()).expect("a selection");
         assert_eq!(found.iter().map(|it| it.file.as_str()).collect::<Vec<_>>(), [expect]);
     };
-    let (native, newer) = ("dep-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "dep-1.0-cp311-cp311-manylinux_2_28_x86_64.whl");
-    check(&["dep-1.0-py3-none-any.whl", native, newer, "dep-1.0-cp311-cp311-manylinux_2_40_x86_64.whl"], newer);
+    let (native, newer) =
+        ("dep-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "dep-1.0-cp311-cp311-manylinux_2_28_x86_64.whl");
+    check(
+        &["dep-1.0-py3-none-any.whl", native, newer, "dep-1.0-cp311-cp311-manylinux_2_40_x86_64.whl"],
+        newer,
+    );
     check(&["dep-1.0-2-py3-none-any.whl", "dep-1.0-1-py3-none-any.whl"], "dep-1.0-2-py3-none-any.whl");
     check(&["dep-1.0-2-py3-none-any.whl", native, "dep-1.0.tar.gz"], native);
     check(&["dep-1.0-py3-none-any.whl", "dep-2.0-py3-none-any.whl"], "dep-1.0-py3-none-any.whl");
@@ -414,7 +453,11 @@ fn markers_groups_and_extras_of_2_1() {
     check("groups = [\"main\"]\nmarkers = \"python_version < '3.11'\"", &none, 0);
     check("groups = [\"main\"]\nmarkers = \"extra == 'gui'\"", &none, 0);
     check("groups = [\"main\"]\nmarkers = \"extra == 'gui'\"", &select(&["gui"], &[]), 1);
-    check("groups = [\"main\"]\nmarkers = \"extra == 'gui'\"", &Selection { all_extras: true, ..none.clone() }, 1);
+    check(
+        "groups = [\"main\"]\nmarkers = \"extra == 'gui'\"",
+        &Selection { all_extras: true, ..none.clone() },
+        1,
+    );
     check("groups = [\"main\"]\nmarkers = \"<empty>\"", &none, 0);
     check("groups = [\"dev\"]", &none, 0);
     check("groups = [\"Dev_Tools\"]", &select(&[], &["dev-tools"]), 1);
@@ -445,18 +488,28 @@ fn what_is_asked_for_must_exist() {
 fn two_of_a_name() {
     let packages = "[[package]]\nname = \"dep\"\nversion = \"1.0\"\ngroups = [\"main\"]\npython-versions = \"*\"\nfiles = []\n";
     let text = locked("2.1", &format!("{packages}{}", packages.replace("1.0", "2.0")));
-    refused(select_from(&text, &Selection::default(), &Indexes::default()), "dep 2.0 is named twice for this target");
+    refused(
+        select_from(&text, &Selection::default(), &Indexes::default()),
+        "dep 2.0 is named twice for this target",
+    );
 }
 
 #[test]
 fn formats() {
     let from = |text: &str| select_from(text, &Selection::default(), &Indexes::default());
-    for (version, mend) in [("1.0", "run `poetry lock` with Poetry 2"), ("2.2", "use a newer imgforge"), ("3.0", "1.1, 2.0 or 2.1")] {
+    for (version, mend) in [
+        ("1.0", "run `poetry lock` with Poetry 2"),
+        ("2.2", "use a newer imgforge"),
+        ("3.0", "1.1, 2.0 or 2.1"),
+    ] {
         refused(from(&locked(version, "")), &format!("has format version {version}"));
         refused(from(&locked(version, "")), mend);
     }
     refused(from(""), "it has no lock-version; `poetry lock` writes it again");
-    refused(from(&locked("2.0", "")), "does not say what the project wants: put its pyproject.toml beside it");
+    refused(
+        from(&locked("2.0", "")),
+        "does not say what the project wants: put its pyproject.toml beside it",
+    );
     refused(from(&package("")), "package dep: its `files` are missing");
     refused(from(&lock("").replace("groups = [\"main\"]\n", "")), "package dep: its `groups` are missing");
     refused(from(&lock("").replace("\"1.0\"", "\"one\"")), "package dep: \"one\" is no version");
@@ -468,7 +521,7 @@ fn formats() {
 /// A lock that was made of another pyproject.toml is refused, whichever of the two changed.
 #[test]
 fn stale_locks() {
-    for lock in ["poetry-2.0", "poetry-2.1", "poetry-standard"] {
+    for lock in ["poetry-1.1", "poetry-2.0", "poetry-2.1", "poetry-standard"] {
         let file = folder(lock).join("poetry.lock");
         let (text, pyproject) = (read(&file), read(&file.with_file_name("pyproject.toml")));
         let from = |text: &str, pyproject: &str| {
@@ -479,8 +532,20 @@ fn stale_locks() {
         refused(from(&text, &pyproject), "no dependency group `gone`");
         refused(from(&text, &pyproject.replace("description = \"", "description = \"New: ")), "group `gone`");
         refused(from(&text, &pyproject.replace(">=3", ">=3.0")), stale);
-        refused(from(&text, &pyproject.replace("[tool.poetry.group.docs]", "[tool.poetry.group.paper]")), stale);
-        refused(from(&text, &pyproject.replace("[tool.poetry.group.docs]", "[[tool.poetry.source]]\nname = \"x\"\n[tool.poetry.group.docs]")), stale);
+        refused(
+            from(&text, &pyproject.replace("[tool.poetry.group.docs]", "[tool.poetry.group.paper]")),
+            stale,
+        );
+        refused(
+            from(
+                &text,
+                &pyproject.replace(
+                    "[tool.poetry.group.docs]",
+                    "[[tool.poetry.source]]\nname = \"x\"\n[tool.poetry.group.docs]",
+                ),
+            ),
+            stale,
+        );
         refused(from(&text.replace("content-hash", "old-hash"), &pyproject), "run `poetry lock`");
         refused(from(&text, "[project"), "pyproject.toml can't be read as pyproject.toml");
         refused(from(&text, &"(".repeat(300)), "nests more than 200 parentheses");

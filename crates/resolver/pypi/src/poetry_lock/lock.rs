@@ -210,7 +210,8 @@ struct SourceTable {
 impl Package {
     fn entry(self, format: Format, files: &BTreeMap<String, Vec<File>>) -> Result<Entry, String> {
         let name: PackageName = self.name.parse().map_err(|_| "that is no name of a package".to_owned())?;
-        let version: Version = self.version.parse().map_err(|_| format!("{:?} is no version", self.version))?;
+        let version: Version =
+            self.version.parse().map_err(|_| format!("{:?} is no version", self.version))?;
         let files = match (self.files, format) {
             (Some(files), _) => files,
             (None, Format::V1_1) => {
@@ -291,7 +292,8 @@ impl TryFrom<SourceTable> for Source {
 impl Entry {
     /// The wheels among its files.
     pub(super) fn wheels(&self) -> impl Iterator<Item = (WheelFilename, &File)> {
-        let wheels = self.files.iter().filter_map(|file| Some((file.file.parse::<WheelFilename>().ok()?, file)));
+        let wheels =
+            self.files.iter().filter_map(|file| Some((file.file.parse::<WheelFilename>().ok()?, file)));
         wheels.filter(|(wheel, _)| wheel.name == self.name && wheel.version == self.version)
     }
 }

@@ -49,10 +49,8 @@ impl Project {
 
     fn content_hash(&self, with_groups: bool) -> String {
         let project = self.table.get("project").and_then(Value::as_table);
-        let project: BTreeMap<&str, Json<'_>> = PROJECT_KEYS
-            .into_iter()
-            .filter_map(|key| Some((key, Json::Toml(project?.get(key)?))))
-            .collect();
+        let project: BTreeMap<&str, Json<'_>> =
+            PROJECT_KEYS.into_iter().filter_map(|key| Some((key, Json::Toml(project?.get(key)?)))).collect();
         let groups = self.table.get("dependency-groups").filter(|_| with_groups);
         let groups = groups.filter(|groups| groups.as_table().is_none_or(|table| !table.is_empty()));
         // Before `[project]` was read, a missing key counted as null, and nothing stood around the keys.

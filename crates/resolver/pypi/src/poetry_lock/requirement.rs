@@ -71,9 +71,7 @@ impl Requirement {
             (Origin::Index(name), Source::Index { reference, .. }) => {
                 *name == reference.to_lowercase() && self.constraint.allows(&entry.version)
             }
-            (Origin::Index(name), Source::Pypi) => {
-                name == "pypi" && self.constraint.allows(&entry.version)
-            }
+            (Origin::Index(name), Source::Pypi) => name == "pypi" && self.constraint.allows(&entry.version),
             (Origin::Url, Source::Url(_))
             | (Origin::Path, Source::File(_) | Source::Directory(_))
             | (Origin::Git, Source::Git(_)) => true,
@@ -127,8 +125,9 @@ impl TryFrom<Spelling> for Requirement {
             Spelling::Version(version) => Table { version: Some(version), ..Table::default() },
             Spelling::Table(table) => table,
         };
-        let constraint =
-            |text: Option<&str>| text.map_or_else(|| Ok(Constraint::any()), |text| text.parse::<Constraint>());
+        let constraint = |text: Option<&str>| {
+            text.map_or_else(|| Ok(Constraint::any()), |text| text.parse::<Constraint>())
+        };
         let origin = if table.git.is_some() {
             Origin::Git
         } else if table.url.is_some() {

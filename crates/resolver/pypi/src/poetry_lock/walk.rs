@@ -36,18 +36,24 @@ pub(super) fn walk<'lock>(
     for entry in &lock.entries {
         world.dependencies.push(dependencies(entry, file)?);
     }
-    let solution = pubgrub::resolve(&world, Node::Project, 0_usize);
-    let solution: Vec<(Node, usize)> = solution.map(IntoIterator::into_iter).map(Iterator::collect).map_err(|error| Error::Select {
-        file: file.to_owned(),
-        message: match error {
-            PubGrubError::NoSolution(tree) => format!(
-                "its packages don't fit together for {}: {}; run `poetry lock`",
-                environment.words,
-                plain_text(&world.reasons(&tree).into_iter().collect::<Vec<_>>().join(", "))
-            ),
-            error => format!("{}; run `poetry lock`", plain(&error)),
-        },
-    })?;
+    let solution: Vec<(Node, usize)> = match pubgrub::resolve(&world, Node::Project, 0_usize) {
+        Ok(solution) => solution.into_iter().collect(),
+        Err(error) => {
+            let why = match error {
+                PubGrubError::NoSolution(tree) => {
+                    let reasons: Vec<String> = world.reasons(&tree).into_iter().collect();
+                    format!(
+                        "its packages don't fit together for {}: {}",
+                        environment.words,
+                        reasons.join(", ")
+                    )
+                }
+                error => plain(&error),
+            };
+            let message = plain_text(&format!("{why}; run `poetry lock`"));
+            return Err(Error::Select { file: file.to_owned(), message });
+        }
+    };
 
     // Dependencies of extras that nobody asked for take part, so that each extra gets the version that fits all of
     // them. They are left out afterwards, as Poetry does: an optional package stays if a wanted extra leads to it.
@@ -73,7 +79,9 @@ pub(super) fn walk<'lock>(
         .entries
         .iter()
         .enumerate()
-        .filter(|(index, entry)| chosen.contains(index) && (!entry.is_optional || wanted.contains(&entry.name)))
+        .filter(|(index, entry)| {
+            chosen.contains(index) && (!entry.is_optional || wanted.contains(&entry.name))
+        })
         .map(|(_, entry)| entry)
         .collect())
 }
@@ -156,9 +164,11 @@ impl World<'_> {
     /// What a node needs: other nodes, and the entries that will do for each.
     fn needs(&self, node: &Node, index: usize) -> BTreeMap<String, (Node, Ranges<usize>)> {
         let mut needs = BTreeMap::new();
-        let mut need = |node: Node, range: Ranges<usize>| {
-            let (_, all) = needs.entry(node.to_string()).or_insert_with(|| (node, Ranges::full()));
-            *all = all.intersection(&range);
+        let mut need = |other: Node, range: Ranges<usize>| {
+            if other != *node {
+                let (_, all) = needs.entry(other.to_string()).or_insert_with(|| (other, Ranges::full()));
+                *all = all.intersection(&range);
+            }
         };
         let mut want = |name: &PackageName, requirement: &Requirement| {
             let range = self.range(name, requirement);
@@ -314,7 +324,9 @@ mod tests {
             let (name, version) = package.split_once(' ').expect("a name and a version");
             let python = if keys.contains("python-versions") { "" } else { "python-versions = \"*\"\n" };
             let keys = keys.replace("optional;", "optional = true\n");
-            text += &format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nfiles = []\n{python}{keys}\n");
+            text += &format!(
+                "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nfiles = []\n{python}{keys}\n"
+            );
         }
         text += "[extras]\none = [\"x\"]\ntwo = [\"y\"]\n[metadata]\nlock-version = \"2.0\"\npython-versions = \"*\"\n";
         let target = Target {
@@ -342,7 +354,10 @@ mod tests {
     #[test]
     fn what_leads_to_what() {
         let packages = [
-            ("a 1.0", "[package.dependencies]\nB = \">=1\"\nc = { version = \"*\", markers = \"os_name == 'nt'\" }"),
+            (
+                "a 1.0",
+                "[package.dependencies]\nB = \">=1\"\nc = { version = \"*\", markers = \"os_name == 'nt'\" }",
+            ),
             ("b 1.5", "[package.dependencies]\na = \"*\""),
             ("c 1.0", ""),
             ("d 1.0", ""),
@@ -356,14 +371,20 @@ mod tests {
     fn several_entries_of_a_name() {
         let packages = [("a 1.0", ""), ("a 2.0", "python-versions = \"<3.11\""), ("a 1.5", "")];
         check("a = \"*\"", &[], &packages, "a 1.5");
-        check("a = [{ version = \"1.0\", python = \"3.11\" }, { version = \"^2\", python = \"<3.11\" }]", &[], &packages, "a 1.0");
+        check(
+            "a = [{ version = \"1.0\", python = \"3.11\" }, { version = \"^2\", python = \"<3.11\" }]",
+            &[],
+            &packages,
+            "a 1.0",
+        );
     }
 
     #[test]
     fn the_highest_that_all_agree_on() {
         let needs = |constraint: &str| format!("[package.dependencies]\na = \"{constraint}\"");
         let (two, one) = (needs("<3"), needs("<2"));
-        let packages = [("a 1.0", ""), ("a 2.0", ""), ("a 3.0", ""), ("b 1.0", two.as_str()), ("c 1.0", one.as_str())];
+        let packages =
+            [("a 1.0", ""), ("a 2.0", ""), ("a 3.0", ""), ("b 1.0", two.as_str()), ("c 1.0", one.as_str())];
         check("a = \"*\"", &[], &packages, "a 3.0");
         check("a = \"*\"\nb = \"*\"", &[], &packages, "a 2.0, b 1.0");
         check("a = \"*\"\nb = \"*\"\nc = \"*\"", &[], &packages, "a 1.0, b 1.0, c 1.0");
@@ -411,7 +432,9 @@ mod tests {
     #[test]
     fn sources() {
         let index = |name: &str| {
-            format!("[package.source]\ntype = \"legacy\"\nurl = \"https://example.org\"\nreference = \"{name}\"")
+            format!(
+                "[package.source]\ntype = \"legacy\"\nurl = \"https://example.org\"\nreference = \"{name}\""
+            )
         };
         let (gpu, git) = (index("GPU"), "[package.source]\ntype = \"git\"\nurl = \"x\"");
         let packages = [("a 1.0+cpu", ""), ("a 1.0+gpu", gpu.as_str()), ("b 1.0", ""), ("b 0.9", git)];
@@ -423,7 +446,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_together() {
-        let packages = [("a 1.0", "[package.dependencies]\nb = \"<2\""), ("b 2.0", ""), ("b 1.0", "python-versions = \"<3.9\"")];
+        let packages = [
+            ("a 1.0", "[package.dependencies]\nb = \"<2\""),
+            ("b 2.0", ""),
+            ("b 1.0", "python-versions = \"<3.9\""),
+        ];
         check(
             "a = \"*\"",
             &[],
