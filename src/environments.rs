@@ -1,6 +1,8 @@
 //! From an environment of images.toml and its lock file to the packages that are installed.
 
 mod conda;
+mod pins;
+mod poetry;
 mod requirements;
 
 use std::path::Path;
@@ -377,13 +379,7 @@ fn artifacts(
         }
         LockKind::Pylock => pypi::pylock(&text, &path, &selection, target),
         LockKind::Requirements => return requirements::artifacts(&text, &path, context, target, lock),
-        LockKind::Poetry => {
-            return Err(context.unclear(
-                format!("{name} is Poetry's, which is not installed yet"),
-                "export it: `poetry export --format requirements.txt` writes requirements.txt with hashes"
-                    .to_owned(),
-            ));
-        }
+        LockKind::Poetry => return poetry::artifacts(&text, &path, &selection, context, target, lock),
         LockKind::Pixi | LockKind::CondaLock | LockKind::Explicit | LockKind::EnvironmentYml => {
             return Err(context.unclear(
                 format!("{} is a lock of conda packages", environment.lock.display()),

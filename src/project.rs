@@ -469,7 +469,7 @@ impl Project {
         let platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
         let pinned = |name: &String| match self.config.environments.get(name) {
             Some(environment) => match environment.lock_kind() {
-                Some(LockKind::Requirements | LockKind::EnvironmentYml) => true,
+                Some(LockKind::Requirements | LockKind::Poetry | LockKind::EnvironmentYml) => true,
                 _ => !environment.allow_md5.is_empty(),
             },
             None => false,

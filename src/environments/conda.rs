@@ -134,7 +134,7 @@ fn resolved(
     let key = (context.name.to_owned(), context.platform());
     let folder = std::path::absolute(context.folder)?;
     if let Some(pins) = lock.environments.get(&key).filter(|pins| pins.request == request) {
-        let packages = with_paths(&pins.packages, |path| super::requirements::plain(&folder.join(path)));
+        let packages = with_paths(&pins.packages, |path| super::pins::plain(&folder.join(path)));
         return Ok(CondaEnvironment { packages, wheels: Vec::new(), python: pins.python.clone() });
     }
     let target = conda::CondaTarget {
@@ -157,7 +157,7 @@ fn resolved(
         request,
         python: found.python.clone(),
         artifacts: Vec::new(),
-        packages: with_paths(&found.packages, |path| super::requirements::relative(path, &folder)),
+        packages: with_paths(&found.packages, |path| super::pins::relative(path, &folder)),
     };
     lock.environments.insert(key, pins);
     Ok(found)
@@ -224,7 +224,7 @@ fn pin(
     }
     if !pinned.is_empty() && kind(environment, context)? != LockKind::EnvironmentYml {
         let folder = std::path::absolute(context.folder)?;
-        let packages = with_paths(&pinned, |path| super::requirements::relative(path, &folder));
+        let packages = with_paths(&pinned, |path| super::pins::relative(path, &folder));
         lock.environments.insert(key, EnvironmentPins { packages, ..EnvironmentPins::default() });
     }
     Ok(())

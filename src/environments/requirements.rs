@@ -1,21 +1,19 @@
 //! A `requirements.txt` has hashes and no URLs: which wheels it means is found once and pinned in images.lock.
 //!
 //! The pins hold as long as what they were made from: the file with everything that it includes, the target and the
-//! indexes. In the lock, wheels that lie on this machine are named relative to the folder of images.toml, so that the
-//! lock says the same in every checkout.
+//! indexes.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use imgforge_oci::{Digest, json};
-use imgforge_resolver::pypi::{self, Indexes};
-use imgforge_resolver::{Artifact, Location, Target};
+use imgforge_resolver::{Artifact, Target, pypi};
 use serde_json::json;
 
 use super::Context;
+use super::pins::{self, Pins, plain};
 use crate::error::Error;
-use crate::images_lock::{EnvironmentPins, ImagesLock};
+use crate::images_lock::ImagesLock;
 
 /// The wheels of the file's text, as pinned where that is up to date.
 pub(super) fn artifacts(
@@ -25,34 +23,16 @@ pub(super) fn artifacts(
     target: &Target,
     lock: &mut ImagesLock,
 ) -> Result<Vec<Artifact>, Error> {
-    let folder = std::path::absolute(context.folder)?;
     let indexes = &context.settings.indexes;
     let includes = included(text, path)?;
-    let request =
-        json::canonical(&json!({"text": text, "includes": includes, "target": target, "indexes": indexes}))?;
-    let request = Digest::of(&request).hex();
-    let key = (context.name.to_owned(), context.platform());
-    if let Some(pins) = lock.environments.get(&key)
-        && pins.request == request
-    {
-        return Ok(with_paths(&pins.artifacts, |path| plain(&folder.join(path))));
+    let request = json!({"text": text, "includes": includes, "target": target, "indexes": indexes});
+    let pins = Pins::of(&request, context)?;
+    if let Some(pinned) = pins.read(lock) {
+        return Ok(pinned);
     }
-    let (first, others) = match indexes.as_slice() {
-        [first, others @ ..] => (Some(first.clone()), others.to_vec()),
-        [] => (None, Vec::new()),
-    };
-    let indexes = Indexes {
-        index: first,
-        extra: others,
-        find_links: Vec::new(),
-        cache: context.cache.to_owned(),
-        offline: context.offline,
-    };
-    let artifacts =
-        pypi::requirements_txt(text, path, target, &indexes).map_err(|error| context.failed(error))?;
-    let pinned = with_paths(&artifacts, |path| relative(path, &folder));
-    let pins = EnvironmentPins { request, artifacts: pinned, ..EnvironmentPins::default() };
-    lock.environments.insert(key, pins);
+    let artifacts = pypi::requirements_txt(text, path, target, &pins::indexes(context))
+        .map_err(|error| context.failed(error))?;
+    pins.write(&artifacts, lock);
     Ok(artifacts)
 }
 
@@ -100,40 +80,6 @@ fn includes(text: &str) -> Vec<String> {
     joined.lines().filter_map(value).collect()
 }
 
-fn with_paths(artifacts: &[Artifact], change: impl Fn(&Path) -> PathBuf) -> Vec<Artifact> {
-    let mut artifacts = artifacts.to_vec();
-    for artifact in &mut artifacts {
-        if let Location::Path(path) = &artifact.location {
-            artifact.location = Location::Path(change(path));
-        }
-    }
-    artifacts
-}
-
-/// `path` as seen from `folder`, by their names alone. Both are absolute.
-pub(super) fn relative(path: &Path, folder: &Path) -> PathBuf {
-    let (path, folder) = (plain(path), plain(folder));
-    let shared = path.components().zip(folder.components()).take_while(|(a, b)| a == b).count();
-    let up = folder.components().skip(shared).map(|_| Component::ParentDir);
-    up.chain(path.components().skip(shared)).collect()
-}
-
-/// A path without `.`, and without `..` where a folder stands before it. As [`relative`] goes by names, so must the way
-/// back: the system would follow a symbolic link before it goes up.
-pub(super) fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(plain.components().next_back(), Some(Component::Normal(_))) => {
-                plain.pop();
-            }
-            component => plain.push(component),
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,19 +110,5 @@ mod tests {
         assert_eq!(names, [("sub/a.txt", 23), ("b.txt", 8)]);
         let error = included("-r none.txt", &top).unwrap_err().to_string();
         assert!(error.contains("none.txt"), "{error}");
-    }
-
-    #[track_caller]
-    fn check_relative(path: &str, folder: &str, expected: &str) {
-        let found = relative(Path::new(path), Path::new(folder));
-        assert_eq!(found, Path::new(expected));
-        assert_eq!(plain(&Path::new(folder).join(found)), plain(Path::new(path)));
-    }
-
-    #[test]
-    fn paths_and_back() {
-        check_relative("/p/wheels/a.whl", "/p", "wheels/a.whl");
-        check_relative("/p/./a.whl", "/p/images/", "../a.whl");
-        check_relative("/q/a.whl", "/p/images/../x", "../../q/a.whl");
     }
 }

@@ -39,7 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pyproject = pyproject.as_deref();
     let artifacts = match file.extension().and_then(|extension| extension.to_str()) {
         Some("lock") if lock.ends_with("poetry.lock") => {
-            poetry_lock(&text, file, pyproject, &selection, &target, &indexes)
+            let pyproject = pyproject.ok_or("a poetry.lock needs the pyproject.toml beside it")?;
+            poetry_lock(&text, file, pyproject, &selection, &target, &indexes, &[])
         }
         Some("lock") => uv_lock(&text, file, pyproject, &selection, &target),
         Some("toml") => pylock(&text, file, &selection, &target),

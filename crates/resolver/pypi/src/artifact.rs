@@ -35,7 +35,7 @@ impl Gathered {
         }
     }
 
-    fn insert(&mut self, artifact: Artifact) {
+    pub(crate) fn insert(&mut self, artifact: Artifact) {
         let name = artifact.name.clone();
         let version = artifact.version.clone();
         if let Some(other) = self.artifacts.insert(name.clone(), artifact.clone())
@@ -45,6 +45,7 @@ impl Gathered {
         }
     }
 
+    /// Whether anything of it can't be installed.
     pub(crate) fn is_refused(&self) -> bool {
         !self.unusable.is_empty()
     }

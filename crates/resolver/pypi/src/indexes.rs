@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use imgforge_resolver_core::Artifact;
 use tokio::sync::Semaphore;
 use uv_cache::Cache;
 use uv_client::{BaseClientBuilder, Connectivity, ErrorKind, MetadataFormat, OwnedArchive};
@@ -96,6 +97,11 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// Whether it is this wheel, byte by byte.
+    pub(crate) fn is(&self, artifact: &Artifact) -> bool {
+        artifact.sha256 == self.sha256 && artifact.file.parse().is_ok_and(|file: WheelFilename| file == self.filename)
+    }
+
     /// The index to ask after those that are given.
     fn own<'a>(&'a self, indexes: &Indexes) -> Option<&'a str> {
         match (&self.index, &indexes.index) {

@@ -14,7 +14,7 @@ mod project;
 mod requirement;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use imgforge_resolver_core::{Artifact, Target};
@@ -40,14 +40,14 @@ const LOCK: &str = "run `poetry lock`";
 /// Reads a `poetry.lock` and finds what is to be installed for `target`, by name.
 ///
 /// `file` is the lock's path: messages name it, and paths in the lock are relative to its folder. `pyproject` is the text
-/// of the `pyproject.toml` beside it, with which the lock's `content-hash` is compared. A lock of format 2.1 can do
-/// without, as long as no default groups are asked for.
+/// of the `pyproject.toml` beside it, with which the lock's `content-hash` is compared.
 ///
 /// Groups mean what they do elsewhere: `main` is always wanted, others when they are asked for. With [`Defaults::With`],
 /// all that are not optional come in, as `poetry install` has them.
 ///
 /// Wheels are looked for at the given `indexes`, then where the lock says, which is PyPI unless an `index` stands in for
-/// it. Nothing but the file with the locked name and hash is taken.
+/// it. Nothing but the file with the locked name and hash is taken. A wheel that is among the `pinned`, which an earlier
+/// run found, is taken from there, and no index is asked for it.
 ///
 /// # Errors
 ///
@@ -58,15 +58,14 @@ const LOCK: &str = "run `poetry lock`";
 pub fn poetry_lock(
     text: &str,
     file: &Path,
-    pyproject: Option<&str>,
+    pyproject: &str,
     selection: &Selection,
     target: &Target,
     indexes: &Indexes,
+    pinned: &[Artifact],
 ) -> Result<Vec<Artifact>, Error> {
     let environment = Environment::new(target)?;
-    if let Some(pyproject) = pyproject {
-        check_depth(pyproject, &file.with_file_name("pyproject.toml"))?;
-    }
+    check_depth(pyproject, &file.with_file_name("pyproject.toml"))?;
     guarded(text, file, || {
         let unsupported =
             |message: &str| Error::Unsupported { file: file.to_owned(), message: message.to_owned() };
@@ -81,28 +80,21 @@ pub fn poetry_lock(
             ));
         }
         let lock = Lock::parse(text, file)?;
-        let project = pyproject.map(|text| Project::parse(text, file)).transpose()?;
-        check(&lock, project.as_ref(), file, &environment)?;
+        let project = Project::parse(pyproject, file)?;
+        check(&lock, &project, file, &environment)?;
         let extras = extras(&lock, file, selection)?;
-        let groups = groups(&lock, project.as_ref(), file, selection)?;
-        let entries = entries(&lock, project.as_ref(), file, &groups, &extras, &environment)?;
+        let groups = groups(&project, file, selection)?;
+        let entries = entries(&lock, &project, file, &groups, &extras, &environment)?;
 
-        artifacts(&entries, file, indexes, &environment)
+        artifacts(&entries, file, indexes, pinned, &environment)
     })
 }
 
 /// Whether the lock is of the project and for the target.
-fn check(
-    lock: &Lock,
-    project: Option<&Project>,
-    file: &Path,
-    environment: &Environment,
-) -> Result<(), Error> {
-    if let Some(project) = project {
-        let hash = lock.content_hash.as_deref().unwrap_or_default();
-        if !project.is_locked_by(hash, lock.poetry.as_ref()) {
-            return Err(Error::Stale { file: file.to_owned(), mend: "poetry lock" });
-        }
+fn check(lock: &Lock, project: &Project, file: &Path, environment: &Environment) -> Result<(), Error> {
+    let hash = lock.content_hash.as_deref().unwrap_or_default();
+    if !project.is_locked_by(hash, lock.poetry.as_ref()) {
+        return Err(Error::Stale { file: file.to_owned(), mend: "poetry lock" });
     }
     let requires = plain_text(&lock.python_versions);
     let allowed: Constraint = lock.python_versions.parse().map_err(|why| Error::Parse {
@@ -130,31 +122,8 @@ fn extras(lock: &Lock, file: &Path, selection: &Selection) -> Result<Vec<ExtraNa
 }
 
 /// The groups that are wanted, `main` among them.
-fn groups(
-    lock: &Lock,
-    project: Option<&Project>,
-    file: &Path,
-    selection: &Selection,
-) -> Result<BTreeSet<GroupName>, Error> {
-    let known: BTreeMap<GroupName, bool> = match project {
-        Some(project) => project.groups(),
-        None if lock.format == Format::V2_1 => lock.groups().map(|name| (name.clone(), true)).collect(),
-        None => {
-            return Err(Error::Unsupported {
-                file: file.to_owned(),
-                message: "a lock before format 2.1 does not say what the project wants: put its pyproject.toml beside \
-                          it, or write it again with Poetry 2 (`poetry lock`)"
-                    .to_owned(),
-            });
-        }
-    };
-    if project.is_none() && selection.default_groups == Defaults::With {
-        return Err(Error::Unsupported {
-            file: file.to_owned(),
-            message: "which groups are optional stands in pyproject.toml: put it beside the lock, or name the groups"
-                .to_owned(),
-        });
-    }
+fn groups(project: &Project, file: &Path, selection: &Selection) -> Result<BTreeSet<GroupName>, Error> {
+    let known = project.groups();
     let named = selection.group_names(file)?;
     if let Some(name) = named.iter().find(|&name| !known.contains_key(name)) {
         return Err(Error::Group {
@@ -180,13 +149,13 @@ fn groups(
 /// The packages that are wanted.
 fn entries<'lock>(
     lock: &'lock Lock,
-    project: Option<&Project>,
+    project: &Project,
     file: &Path,
     groups: &BTreeSet<GroupName>,
     extras: &[ExtraName],
     environment: &Environment,
 ) -> Result<Vec<&'lock Entry>, Error> {
-    if let (Some(project), Format::V1_1 | Format::V2_0) = (project, lock.format) {
+    if lock.format != Format::V2_1 {
         return walk::walk(lock, file, &project.requirements(groups)?, extras, environment);
     }
     let mut wanted = Vec::new();
@@ -211,6 +180,7 @@ fn artifacts(
     entries: &[&Entry],
     file: &Path,
     indexes: &Indexes,
+    pinned: &[Artifact],
     environment: &Environment,
 ) -> Result<Vec<Artifact>, Error> {
     let folder = folder(file)?;
@@ -224,7 +194,13 @@ fn artifacts(
             continue;
         }
         match place(entry, &folder, environment) {
-            Ok(Known::AtIndex(wheel)) => wanted.push((version, wheel)),
+            Ok(Known::AtIndex(wheel)) => match pinned.iter().find(|it| wheel.is(it)) {
+                Some(found) => {
+                    let (name, version) = (entry.name.to_string(), entry.version.to_string());
+                    gathered.insert(Artifact { name, version, ..found.clone() });
+                }
+                None => wanted.push((version, wheel)),
+            },
             Ok(Known::Somewhere { wheel, sha256, url }) => gathered.file(&wheel, version, sha256, url, None),
             Err(reason) => gathered.refuse(entry.name.as_ref(), version, reason),
         }
@@ -355,7 +331,7 @@ mod tests {
         let names = |entries: Vec<&Entry>| -> Vec<String> {
             entries.iter().map(|entry| format!("{} {}", entry.name, entry.version)).collect()
         };
-        let said = entries(&lock, Some(&project), &file, &groups, &extras, &environment);
+        let said = entries(&lock, &project, &file, &groups, &extras, &environment);
         let roots = project.requirements(&groups).expect("requirements");
         let walked = walk::walk(&lock, &file, &roots, &extras, &environment);
         assert_eq!(

@@ -80,7 +80,7 @@ impl Index {
                 let length = page.len();
                 let _ = write!(
                     stream,
-                    "HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{page}"
+                    "HTTP/1.1 {status}\r\ncontent-type: text/html\r\ncache-control: max-age=600\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{page}"
                 );
             }
         });
@@ -136,7 +136,7 @@ fn check(lock: &str, case: &str, selection: &Selection, target: &Target) {
     let text = read(&file);
     let pyproject = read(&folder.join("pyproject.toml"));
     let index = Index::of_lock(&text);
-    let artifacts = poetry_lock(&text, &file, Some(&pyproject), selection, target, &index.indexes());
+    let artifacts = poetry_lock(&text, &file, &pyproject, selection, target, &index.indexes(), &[]);
     let artifacts = artifacts.expect("a selection");
     let found: Vec<String> =
         artifacts.iter().map(|it| format!("{}=={} {}", it.name, it.version, it.file)).collect();
@@ -225,10 +225,14 @@ fn package(keys: &str) -> String {
     )
 }
 
+/// What the locks below are of, and what Poetry makes of it.
+const PYPROJECT: &str = "[tool.poetry.group.dev.dependencies]\n[tool.poetry.group.dev-tools.dependencies]\n";
+const CONTENT_HASH: &str = "746ed14886f60aca7074b7204ef13a1b512db033e10844c2b4694de1e2d7df9c";
+
 fn locked(format: &str, packages: &str) -> String {
     format!(
         "# made by hand\n{packages}\n[extras]\ngui = [\"dep\"]\n\n[metadata]\nlock-version = \"{format}\"\n\
-         python-versions = \">=3.9,<3.13\"\ncontent-hash = \"HASH\"\n"
+         python-versions = \">=3.9,<3.13\"\ncontent-hash = \"{CONTENT_HASH}\"\n"
     )
     .replace("sha256:A", &format!("sha256:{A}"))
     .replace("sha256:B", &format!("sha256:{B}"))
@@ -246,7 +250,8 @@ fn two_indexes() -> Index {
 }
 
 fn select_from(text: &str, selection: &Selection, indexes: &Indexes) -> Result<Vec<Artifact>, Error> {
-    poetry_lock(text, Path::new("/srv/app/poetry.lock"), None, selection, &amd64("3.11", GLIBC), indexes)
+    let file = Path::new("/srv/app/poetry.lock");
+    poetry_lock(text, file, PYPROJECT, selection, &amd64("3.11", GLIBC), indexes, &[])
 }
 
 /// `NAME VERSION FIRST-DIGIT-OF-HASH PLACE` of each artifact, where PLACE is without the index's address.
@@ -343,6 +348,32 @@ fn offline_uses_what_was_seen() {
     let expect = ["dep 1.0 a /files/simple/dep-1.0-py3-none-any.whl"];
     places(&index, &lock(""), &index.indexes(), &expect);
     places(&index, &lock(""), &offline, &expect);
+}
+
+/// A pin is a place of a file and its hash, whichever lock it was made for, and nothing else.
+#[test]
+fn what_is_pinned_is_not_asked_for() {
+    let index = two_indexes();
+    let found = select_from(&lock(""), &Selection::default(), &index.indexes()).expect("a selection");
+    assert_eq!(index.asked.lock().expect("a log").len(), 1);
+    let nowhere = two_indexes();
+    let again = |text: &str, pinned: &[Artifact]| {
+        let (file, target) = (Path::new("/srv/app/poetry.lock"), amd64("3.11", GLIBC));
+        poetry_lock(text, file, PYPROJECT, &Selection::default(), &target, &nowhere.indexes(), pinned)
+    };
+    assert_eq!(again(&lock(""), &found).expect("a selection"), found);
+    assert!(nowhere.asked.lock().expect("a log").is_empty());
+
+    let with = |change: fn(&mut Artifact)| {
+        let mut pinned = found.clone();
+        pinned.iter_mut().for_each(change);
+        again(&lock(""), &pinned).expect("a selection")
+    };
+    let place = |artifacts: &[Artifact]| artifacts.iter().map(|it| it.location.clone()).collect::<Vec<_>>();
+    assert_ne!(place(&with(|it| it.sha256 = B.to_owned())), place(&found));
+    assert_ne!(place(&with(|it| it.file = "dep-1.0-py2.py3-none-any.whl".to_owned())), place(&found));
+    let renamed = with(|it| it.version = "2.0".to_owned());
+    assert_eq!(renamed, found, "the version is the lock's");
 }
 
 fn source(kind: &str, url: &str) -> String {
@@ -471,15 +502,14 @@ fn markers_groups_and_extras_of_2_1() {
 fn what_is_asked_for_must_exist() {
     let from = |selection: &Selection| select_from(&lock(""), selection, &Indexes::default());
     refused(from(&select(&["cli"], &[])), "no extra `cli`: it has gui");
-    refused(from(&select(&[], &["docs"])), "no dependency group `docs`: it has main");
-    refused(from(&defaults(&[], &[])), "which groups are optional stands in pyproject.toml");
+    refused(from(&select(&[], &["docs"])), "no dependency group `docs`: it has dev, dev-tools, main");
     let package = Selection { package: Some("dep".to_owned()), ..Selection::default() };
     refused(from(&package), "no workspace members");
     refused(from(&Selection { install_project: true, ..Selection::default() }), "copy its code with `files`");
     let old = amd64("3.8", GLIBC);
     let file = Path::new("poetry.lock");
     refused(
-        poetry_lock(&lock(""), file, None, &Selection::default(), &old, &Indexes::default()),
+        poetry_lock(&lock(""), file, PYPROJECT, &Selection::default(), &old, &Indexes::default(), &[]),
         "is locked for Python >=3.9,<3.13, and the environment has 3.8.0",
     );
 }
@@ -506,10 +536,6 @@ fn formats() {
         refused(from(&locked(version, "")), mend);
     }
     refused(from(""), "it has no lock-version; `poetry lock` writes it again");
-    refused(
-        from(&locked("2.0", "")),
-        "does not say what the project wants: put its pyproject.toml beside it",
-    );
     refused(from(&package("")), "package dep: its `files` are missing");
     refused(from(&lock("").replace("groups = [\"main\"]\n", "")), "package dep: its `groups` are missing");
     refused(from(&lock("").replace("\"1.0\"", "\"one\"")), "package dep: \"one\" is no version");
@@ -526,7 +552,7 @@ fn stale_locks() {
         let (text, pyproject) = (read(&file), read(&file.with_file_name("pyproject.toml")));
         let from = |text: &str, pyproject: &str| {
             let (selection, target) = (select(&[], &["gone"]), amd64("3.11", GLIBC));
-            poetry_lock(text, &file, Some(pyproject), &selection, &target, &Indexes::default())
+            poetry_lock(text, &file, pyproject, &selection, &target, &Indexes::default(), &[])
         };
         let stale = "is not up to date with the pyproject.toml beside it";
         refused(from(&text, &pyproject), "no dependency group `gone`");
@@ -578,10 +604,11 @@ fn no_text_makes_the_reader_panic() {
             }
         }
         let (text, project) = (String::from_utf8_lossy(&bytes), String::from_utf8_lossy(&project));
-        for project in [None, Some(project.as_ref())] {
+        // The first two texts are of the one, the third is of the other.
+        for project in [PYPROJECT, project.as_ref()] {
             let (file, target) = (Path::new("poetry.lock"), amd64("3.11", GLIBC));
             let offline = Indexes { offline: true, ..index.indexes() };
-            let result = poetry_lock(&text, file, project, &select(&[], &[]), &target, &offline);
+            let result = poetry_lock(&text, file, project, &select(&[], &[]), &target, &offline, &[]);
             assert!(!matches!(result, Err(Error::Internal { .. })), "{result:?}\n{text}");
         }
     }

@@ -6,7 +6,7 @@
 //! dependency allows, Poetry's rules for versions and sources have decided before.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(super) fn walk<'lock>(
     for entry in &lock.entries {
         world.dependencies.push(dependencies(entry, file)?);
     }
-    let solution: Vec<(Node, usize)> = match pubgrub::resolve(&world, Node::Project, 0_usize) {
+    let solution: HashMap<Node, usize> = match pubgrub::resolve(&world, Node::Project, 0_usize) {
         Ok(solution) => solution.into_iter().collect(),
         Err(error) => {
             let why = match error {
@@ -56,34 +56,19 @@ pub(super) fn walk<'lock>(
     };
 
     // Dependencies of extras that nobody asked for take part, so that each extra gets the version that fits all of
-    // them. They are left out afterwards, as Poetry does: an optional package stays if a wanted extra leads to it.
-    let mut edges: BTreeMap<&PackageName, BTreeSet<&PackageName>> = BTreeMap::new();
-    for &(ref node, index) in &solution {
-        let Some(name) = node.package() else { continue };
-        edges.entry(name).or_default().extend(world.edges(node, index));
-    }
-    let mut wanted = BTreeSet::new();
-    let mut queue: Vec<&PackageName> =
-        extras.iter().filter_map(|extra| lock.extras.get(extra)).flatten().collect();
-    while let Some(name) = queue.pop() {
-        if wanted.insert(name) {
-            queue.extend(edges.get(name).into_iter().flatten());
-        }
-    }
-    let chosen: BTreeSet<usize> = solution
+    // them. They are left out afterwards, as Poetry does.
+    let unasked = world.unasked(&solution);
+    let asked = world.asked(&solution);
+    let mut chosen: Vec<usize> = solution
         .iter()
-        .filter(|(node, _)| matches!(node, Node::Package(_)))
-        .map(|&(_, index)| index)
-        .collect();
-    Ok(lock
-        .entries
-        .iter()
-        .enumerate()
-        .filter(|(index, entry)| {
-            chosen.contains(index) && (!entry.is_optional || wanted.contains(&entry.name))
+        .filter(|(node, _)| match node {
+            Node::Package(name) => unasked.contains(name) || asked.contains(name),
+            Node::Project | Node::Extra(..) => false,
         })
-        .map(|(_, entry)| entry)
-        .collect())
+        .map(|(_, &index)| index)
+        .collect();
+    chosen.sort_unstable();
+    Ok(chosen.into_iter().filter_map(|index| lock.entries.get(index)).collect())
 }
 
 fn dependencies(entry: &Entry, file: &Path) -> Result<Vec<(PackageName, Requirement)>, Error> {
@@ -216,16 +201,44 @@ impl World<'_> {
         needs
     }
 
-    /// The packages that a node leads to.
-    fn edges(&self, node: &Node, index: usize) -> Vec<&PackageName> {
-        let reached: Vec<Node> = self.needs(node, index).into_values().map(|(node, _)| node).collect();
-        self.dependencies
-            .get(index)
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| name)
-            .filter(|name| reached.iter().any(|node| node.package() == Some(name)))
-            .collect()
+    /// The packages that the project needs without its extras: a dependency that is not optional leads to them.
+    fn unasked(&self, solution: &HashMap<Node, usize>) -> BTreeSet<PackageName> {
+        let mut queue = Vec::new();
+        for (name, requirement) in self.roots {
+            if !requirement.is_optional && requirement.is_active(self.environment, self.extras) {
+                queue.push(Node::Package(name.clone()));
+                queue.extend(requirement.extras.iter().map(|extra| Node::Extra(name.clone(), extra.clone())));
+            }
+        }
+        let mut seen = HashSet::new();
+        while let Some(node) = queue.pop() {
+            if let Some(&index) = solution.get(&node)
+                && !seen.contains(&node)
+            {
+                queue.extend(self.needs(&node, index).into_values().map(|(other, _)| other));
+                seen.insert(node);
+            }
+        }
+        seen.iter().filter_map(Node::package).cloned().collect()
+    }
+
+    /// The packages that the wanted extras lead to. As in Poetry, a package leads to what any use of it does.
+    fn asked(&self, solution: &HashMap<Node, usize>) -> BTreeSet<PackageName> {
+        let mut edges: BTreeMap<&PackageName, BTreeSet<PackageName>> = BTreeMap::new();
+        for (node, &index) in solution {
+            let Some(name) = node.package() else { continue };
+            let reached = self.needs(node, index).into_values();
+            edges.entry(name).or_default().extend(reached.filter_map(|(node, _)| node.package().cloned()));
+        }
+        let mut asked = BTreeSet::new();
+        let mut queue: Vec<&PackageName> =
+            self.extras.iter().filter_map(|extra| self.lock.extras.get(extra)).flatten().collect();
+        while let Some(name) = queue.pop() {
+            if asked.insert(name.clone()) {
+                queue.extend(edges.get(name).into_iter().flatten());
+            }
+        }
+        asked
     }
 
     /// What of the lock contradicts itself, a dependency each.
@@ -317,13 +330,12 @@ mod tests {
     use crate::poetry_lock::project::Project;
 
     /// What a lock with `packages` installs for `dependencies` of a project. A package is `NAME VERSION` with its other
-    /// keys and tables; `optional` is one of them.
+    /// keys and tables.
     fn check(dependencies: &str, extras: &[&str], packages: &[(&str, &str)], expect: &str) {
         let mut text = String::new();
         for (package, keys) in packages {
             let (name, version) = package.split_once(' ').expect("a name and a version");
             let python = if keys.contains("python-versions") { "" } else { "python-versions = \"*\"\n" };
-            let keys = keys.replace("optional;", "optional = true\n");
             text += &format!(
                 "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nfiles = []\n{python}{keys}\n"
             );
@@ -417,9 +429,9 @@ mod tests {
     fn extras_of_the_project() {
         let packages = [
             ("a 1.0", "[package.dependencies]\nz = \"*\""),
-            ("x 1.0", "optional;[package.dependencies]\nz = \"*\"\nw = \"*\""),
-            ("y 1.0", "optional;[package.dependencies]\nw = \"*\""),
-            ("w 1.0", "optional;"),
+            ("x 1.0", "[package.dependencies]\nz = \"*\"\nw = \"*\""),
+            ("y 1.0", "[package.dependencies]\nw = \"*\""),
+            ("w 1.0", ""),
             ("z 1.0", ""),
         ];
         let optional = "{ version = \"*\", optional = true }";
