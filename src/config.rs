@@ -114,7 +114,8 @@ pub struct Settings {
     /// Where artifacts are looked for before the place that their lock names: a URL to which the file name is appended,
     /// or one with `{sha256}`, `{file}` or `{name}` in it.
     pub mirrors: Vec<String>,
-    /// Package indexes for `requirements.txt`, which has none of its own. Default: PyPI.
+    /// Package indexes for `requirements.txt` and `poetry.lock`, which have no URLs. The first stands in for PyPI, which is
+    /// the default; the others are asked before it.
     pub indexes: Vec<String>,
     /// A repository with layers that others have made, and for those that are made here: `docker://HOST/NAME`.
     pub cache: Option<String>,

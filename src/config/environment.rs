@@ -14,11 +14,12 @@ use super::check::{ConfigError, absolute, table, unknown};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Environment {
-    /// The lock file, relative to images.toml: `uv.lock`, `pylock.toml`, `requirements.txt` with hashes, `pixi.lock`,
-    /// `conda-lock.yml`, an `@EXPLICIT` list with hashes, or `environment.yml`, which is resolved into images.lock.
+    /// The lock file, relative to images.toml: `uv.lock`, `pylock.toml`, `requirements.txt` with hashes, `poetry.lock` with
+    /// its pyproject.toml beside it, `pixi.lock`, `conda-lock.yml`, an `@EXPLICIT` list with hashes, or `environment.yml`,
+    /// which is resolved into images.lock.
     pub lock: PathBuf,
-    /// The lock's format, for a name that does not tell it: `uv`, `pylock`, `requirements`, `pixi`, `conda-lock`,
-    /// `explicit`, `environment-yml`.
+    /// The lock's format, for a name that does not tell it: `uv`, `pylock`, `requirements`, `poetry`, `pixi`,
+    /// `conda-lock`, `explicit`, `environment-yml`.
     #[serde(default)]
     pub kind: Option<String>,
     /// Where the environment lies in the image: `/opt/venv`. Not with `into`.

@@ -10,5 +10,6 @@ mod determinism;
 mod layers;
 mod offline;
 mod output;
+mod poetry;
 mod project;
 mod together;

@@ -99,7 +99,8 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Whether it is this wheel, byte by byte.
     pub(crate) fn is(&self, artifact: &Artifact) -> bool {
-        artifact.sha256 == self.sha256 && artifact.file.parse().is_ok_and(|file: WheelFilename| file == self.filename)
+        artifact.sha256 == self.sha256
+            && artifact.file.parse().is_ok_and(|file: WheelFilename| file == self.filename)
     }
 
     /// The index to ask after those that are given.
