@@ -152,7 +152,8 @@ class Comparison:
         """The environment as `uv venv` leaves it, and with the lock installed."""
         self.make_venv()
         before = tree(self.prefix)
-        self.command([*self.installer(), *self.target(at)], self.lock.parent)
+        installer = self.poetry(at) if self.lock.name == "poetry.lock" else self.installer()
+        self.command([*installer, *self.target(at)], self.lock.parent)
         return before, tree(self.prefix)
 
     def make_venv(self):
@@ -177,6 +178,24 @@ class Comparison:
         if self.lock.suffix == ".toml":
             return ["uv", "pip", "sync", "--quiet", "--no-build", "--preview-features=pylock", *chosen, self.lock.name]
         return ["uv", "pip", "install", "--quiet", "--no-build", "--require-hashes", "-r", self.lock.name]
+
+    def poetry(self, at):
+        """What Poetry would install, for uv: the files that its lock has, and nothing that they need beside."""
+        table = self.table
+        libc = f"musllinux_{table['musl']}" if "musl" in table else f"manylinux_{self.glibc}"
+        options = [f"extra={extra}" for extra in table.get("extras", [])]
+        options += [f"group={group}" for group in table.get("groups", [])]
+        options += ["default-groups"] * table.get("default-groups", False)
+        command = [ROOT / "tests" / "locks" / "poetry.sh", self.lock.parent]
+        target = [platform.python_version(), CPU[at], libc.replace(".", "_")]
+        selected = self.command([*command, *target, *options], "/").splitlines()
+        files = tomllib.loads(self.lock.read_text())
+        tables = [*files["package"], *({"files": it} for it in files["metadata"].get("files", {}).values())]
+        hashes = {file["file"]: file["hash"] for table in tables for file in table.get("files", [])}
+        requirements = [line.split(" ") for line in selected]
+        text = "".join(f"{name} --hash={hashes[file]}\n" for name, file in requirements)
+        self.lock.with_name("selected.txt").write_text(text)
+        return ["uv", "pip", "install", "--quiet", "--no-build", "--no-deps", "--require-hashes", "-r", "selected.txt"]
 
     def target(self, at):
         if "musl" in self.table:

@@ -595,7 +595,7 @@ fn no_text_makes_the_reader_panic() {
         let mut project = pyproject.as_bytes().to_vec();
         for _ in 0..=round % 3 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let bytes = if random % 5 == 0 { &mut project } else { &mut bytes };
+            let bytes = if random.is_multiple_of(5) { &mut project } else { &mut bytes };
             let at = (random >> 33) as usize % bytes.len();
             match random % 3 {
                 0 => bytes[at] = b" \"'[]{}=.,\n0z\xc3"[(random >> 20) as usize % 14],
