@@ -209,3 +209,61 @@ fn write_string(text: &str, out: &mut String) {
     }
     out.push('"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROJECT: &str = r#"
+[project]
+requires-python = ">=3.10"
+dependencies = ["a>=1 ; python_version < '4'", "b"]
+[project.optional-dependencies]
+"Ünï" = ["c[d] @ https://example.org/c.whl"]
+"#;
+    const GROUPS: &str = r#"
+[dependency-groups]
+z = [{ include-group = "y" }, "e"]
+y = []
+"#;
+    const POETRY: &str = r#"
+[tool.poetry]
+packages = [{ include = "x" }]
+[tool.poetry.dependencies]
+a = [{ version = "1", optional = true }, { path = "..\\a\t\"b\"", develop = false }]
+[tool.poetry.group.z]
+optional = true
+[[tool.poetry.source]]
+name = "😀\u007f\u0001"
+"#;
+
+    /// The hashes are Poetry's: `Locker._get_content_hash`.
+    #[track_caller]
+    fn check(text: &str, with_groups: bool, expected: &str) {
+        let project = Project::parse(text, Path::new("poetry.lock")).expect("a project");
+        assert_eq!(project.content_hash(with_groups), expected);
+    }
+
+    #[test]
+    fn what_poetry_hashes() {
+        const WITHOUT_GROUPS: &str = "61054b3a733bc353f306342112d172c15d8d428b1e9c5092e878c8bf9854a925";
+        let all = format!("{PROJECT}{GROUPS}{POETRY}");
+        check(&all, true, "5c4de03ec96616497d32e2e633daf42e99f7e90b26fc47a196835f27417f9f07");
+        check(&all, false, WITHOUT_GROUPS);
+        check(&format!("{PROJECT}{POETRY}"), true, WITHOUT_GROUPS);
+        check(&format!("{PROJECT}[dependency-groups]\n{POETRY}"), true, WITHOUT_GROUPS);
+        check(POETRY, true, "87f75066a1d5fae5262ddc8b206b3747f71e874b9acdabedb7f52e31c3b7c24e");
+        check("", true, "115cf985d932e9bf5f540555bbdd75decbb62cac81e399375fc19f6277f8c1d8");
+    }
+
+    #[test]
+    fn groups_of_before_2_3() {
+        let project = Project::parse(&format!("{PROJECT}{GROUPS}{POETRY}"), Path::new("poetry.lock"));
+        let project = project.expect("a project");
+        let old = project.content_hash(false);
+        assert!(project.is_locked_by(&old, Some(&Version::new([2, 2, 1]))));
+        assert!(!project.is_locked_by(&old, Some(&Version::new([2, 3]))));
+        assert!(!project.is_locked_by(&old, None));
+        assert!(project.is_locked_by(&project.content_hash(true), Some(&Version::new([2, 2, 1]))));
+    }
+}
