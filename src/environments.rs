@@ -362,7 +362,7 @@ fn artifacts(
 ) -> Result<Vec<Artifact>, Error> {
     let kind = kind(environment, context)?;
     let path = context.folder.join(&environment.lock);
-    let text = fs::read_to_string(&path)?;
+    let text = fs::read_to_string(&path).map_err(|error| context.failed(error))?;
     let selection = Selection {
         package: environment.package.clone(),
         extras: environment.extras.clone(),

@@ -27,7 +27,7 @@ pub(super) fn select(
     lock: &mut ImagesLock,
 ) -> Result<Selected, Error> {
     let path = context.folder.join(&environment.lock);
-    let text = fs::read_to_string(&path)?;
+    let text = fs::read_to_string(&path).map_err(|error| context.failed(error))?;
     let mut found = read(environment, &text, &path, context, lock)?;
     found.packages.retain(|package| !is_left_out(environment, &package.name));
     found.packages.iter_mut().for_each(forget_host_path);
