@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("imgforge", type=Path, help="the program, of a release build")
     parser.add_argument("scratch", type=Path, help="an empty folder, or one with a channel from an earlier run")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--jobs", type=int, default=CORES, help="threads, of imgforge and of zstd")
     parser.add_argument("--without-buildah", action="store_true")
     arguments = parser.parse_args()
     Bench(arguments).run()
@@ -67,6 +68,7 @@ class Bench:
         self.imgforge = arguments.imgforge.resolve()
         self.work = arguments.scratch.resolve()
         self.rounds = arguments.rounds
+        self.jobs = arguments.jobs
         self.with_buildah = not arguments.without_buildah
         self.runs: dict[str, list[dict]] = {}
 
@@ -126,7 +128,7 @@ class Bench:
             'tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --directory "$1" . |\n'
             '    tee plain | zstd --quiet "-$2" "-T$3" | tee packed > layer.tar.zst\nwait\nsync layer.tar.zst\n'
         )
-        pack = ["bash", "-c", script, "pack", env, str(LEVEL), str(CORES)]
+        pack = ["bash", "-c", script, "pack", env, str(LEVEL), str(self.jobs)]
         self.record("tar and zstd", timed(pack, cwd=self.work))
         if self.with_buildah:
             self.build_with_buildah()
@@ -152,7 +154,7 @@ class Bench:
         (self.work / "context").mkdir(exist_ok=True)
 
     def imgforge_build(self) -> list:
-        build = [self.imgforge, "build", "images.toml", "--offline", "--quiet", "--json"]
+        build = [self.imgforge, "build", "images.toml", "--offline", "--quiet", "--json", "--jobs", str(self.jobs)]
         return [*build, "--store", self.work / "store", "--output", self.work / "dist"]
 
     def use(self, lock: str) -> None:
@@ -197,7 +199,7 @@ class Bench:
             f"{facts['median'] / 1e6:.2f} MB, the largest are {', '.join(facts['largest'])}. Prefixes in {facts['texts']} texts "
             f"and {facts['binaries']} binaries; {facts['entry_points']} entry points. Archives {facts['sha256'][:12]}.\n\n"
             f"{', '.join(versions)}; {CORES} cores ({cpu.group(1) if cpu else 'unknown'}), {fs}. Layers are zstd of level "
-            f"{LEVEL}, by {CORES} threads.\n"
+            f"{LEVEL}, by {self.jobs} threads.\n"
         )
 
     def report(self) -> None:

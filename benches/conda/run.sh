@@ -1,7 +1,7 @@
 #!/bin/bash
 # Measures `imgforge build` of a conda environment of 1 GB beside rattler's installer with tar and zstd, and with buildah.
 #
-#   benches/conda/run.sh [--imgforge PROGRAM] [--work FOLDER] [--rounds N] [--without-buildah]
+#   benches/conda/run.sh [--imgforge PROGRAM] [--work FOLDER] [--rounds N] [--jobs N] [--without-buildah]
 #
 # Everything lies in a temporary folder that is removed, or in FOLDER, where a later run finds the channel again: 8 GB.
 # Needs Debian, PYTHON (python3 by default) with py-rattler, which is installed for it, and root for buildah. README.md
@@ -19,7 +19,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --imgforge) imgforge=${2:?--imgforge PROGRAM}; shift ;;
         --work) work=${2:?--work FOLDER}; shift ;;
-        --rounds) further+=(--rounds "${2:?--rounds N}"); shift ;;
+        --rounds | --jobs) further+=("$1" "${2:?$1 N}"); shift ;;
         --without-buildah) further+=(--without-buildah); with_buildah=no ;;
         *) sed -n 2,8p "$0" >&2; exit 2 ;;
     esac
