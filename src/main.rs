@@ -7,5 +7,7 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A sandbox is made by processes that are this program.
+    imgforge_sandbox::init_if_asked();
     cli::main()
 }

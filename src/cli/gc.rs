@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use imgforge::bases;
+use imgforge_sandbox::Sandbox;
 use imgforge_store::GcPolicy;
 use serde_json::json;
 
@@ -28,17 +29,27 @@ pub(crate) fn run(global: &Global, args: Gc) -> Result<(), Failure> {
             layers.map(|layer| format!("layers/{}/{}", imgforge_layer::LAYER_FORMAT, layer.key)).collect();
     }
     let now = SystemTime::now();
-    let report = if args.dry_run { store.plan_gc(&policy, now)? } else { store.gc(&policy, now)? };
+    let report = match args.dry_run {
+        true => store.plan_gc(&policy, now)?,
+        false => {
+            let report = store.gc(&policy, now)?;
+            // What was unpacked goes with its record; only the sandbox can remove all of it.
+            Sandbox::new(&store)?.sweep()?;
+            report
+        }
+    };
     let verb = if args.dry_run { "would remove" } else { "removed" };
     Progress::new(global.quiet).line(&format!(
-        "{verb} {} blobs ({}), {} records and {} remains ({}); {} blobs ({}) stay",
+        "{verb} {} blobs ({}), {} records (unpacked: {}) and {} remains ({}); {} blobs ({}, unpacked: {}) stay",
         report.removed.len(),
         format::bytes(report.bytes),
         report.records,
+        format::bytes(report.record_bytes),
         report.remains,
         format::bytes(report.remains_bytes),
         report.kept,
         format::bytes(report.kept_bytes),
+        format::bytes(report.kept_record_bytes),
     ));
     if global.json {
         return print_json(&json!({
@@ -47,10 +58,12 @@ pub(crate) fn run(global: &Global, args: Gc) -> Result<(), Failure> {
             "removed": report.removed,
             "removed_bytes": report.bytes,
             "records": report.records,
+            "unpacked_bytes": report.record_bytes,
             "remains": report.remains,
             "remains_bytes": report.remains_bytes,
             "kept": report.kept,
             "kept_bytes": report.kept_bytes,
+            "kept_unpacked_bytes": report.kept_record_bytes,
         }));
     }
     Ok(())

@@ -31,6 +31,9 @@ pub(crate) enum Failure {
     /// The store's.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A sandbox's.
+    #[error(transparent)]
+    Sandbox(#[from] imgforge_sandbox::Error),
     /// An output's.
     #[error(transparent)]
     Oci(#[from] imgforge_oci::Error),
@@ -134,6 +137,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Request(error) => error.hint(),
+            Self::Sandbox(error) => error.hint().map(str::to_owned),
             Self::NoStore => Some("say where with `--store DIR`".to_owned()),
             Self::NoProject { .. } => {
                 Some("run it in the project's folder or give the path of images.toml".to_owned())

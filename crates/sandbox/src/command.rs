@@ -148,6 +148,7 @@ pub enum Outputs {
 }
 
 impl Outputs {
+    /// The same for the sandbox's processes; `clean` checks a path.
     pub(crate) fn wanted(
         &self,
         clean: impl Fn(&str) -> Result<String, crate::Error>,

@@ -55,8 +55,9 @@ impl Start<'_> {
 
     fn confine(&self) -> Result<(), Failure> {
         let run = self.run;
-        if !run.is_interactive {
-            rustix::process::setsid().during("begin a session")?;
+        match run.is_interactive {
+            true => take_terminal(&self.output).during("take the terminal")?,
+            false => _ = rustix::process::setsid().during("begin a session")?,
         }
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let null = null.during("open /dev/null")?;
@@ -105,6 +106,15 @@ impl Start<'_> {
         }
         fail(last)
     }
+}
+
+/// Becomes the terminal's foreground, as what a shell starts does: what is typed to stop it is for this process group,
+/// and not for imgforge and the sandbox's own processes.
+fn take_terminal(terminal: &OwnedFd) -> io::Result<()> {
+    // Whoever does this from the background is stopped, unless it blocks the signal.
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::from(Signal::SIGTTOU)), None)?;
+    rustix::process::setpgid(None, None)?;
+    Ok(rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp())?)
 }
 
 /// Signals as a program expects them: none blocked, none ignored. Rust ignores SIGPIPE; a user's shell may ignore more.

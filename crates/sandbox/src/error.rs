@@ -15,17 +15,17 @@ pub enum Error {
     #[error("`imgforge_sandbox::init_if_asked` was not called when the program began")]
     NotReady,
     /// The host does not allow a part of the sandbox. Nothing was run.
-    #[error("no sandbox: can't {step}: {source}\n{hint}")]
+    #[error("no sandbox can be had here: can't {step}")]
     Denied {
         /// What was being done, as it fits behind "can't".
         step: String,
         /// What the system says.
         source: io::Error,
-        /// What to enable, in lines beginning with `hint:`.
+        /// What to enable: see [`Error::hint`].
         hint: String,
     },
     /// The sandbox could not be made for another reason. Nothing was run.
-    #[error("no sandbox: can't {step}: {source}")]
+    #[error("no sandbox could be made: can't {step}")]
     Setup {
         /// What was being done, as it fits behind "can't".
         step: String,
@@ -41,10 +41,7 @@ pub enum Error {
         status: String,
     },
     /// The command could not be started.
-    #[error("can't {step}: {source}{}", match source.kind() {
-        io::ErrorKind::NotFound => "\nhint: it is not in the root filesystem, or what its first line or its ELF header names is not",
-        _ => "",
-    })]
+    #[error("can't {step}")]
     Command {
         /// What was being done, as it fits behind "can't".
         step: String,
@@ -52,7 +49,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A layer can't be unpacked.
-    #[error("layer {diff_id}: can't {step}: {source}")]
+    #[error("layer {diff_id}: can't {step}")]
     Layer {
         /// The layer.
         diff_id: DiffId,
@@ -70,7 +67,7 @@ pub enum Error {
         received: DiffId,
     },
     /// An output can't be taken.
-    #[error("the output {path} can't be taken: {source}")]
+    #[error("the output {path} can't be taken")]
     Output {
         /// Where it is in the root filesystem.
         path: String,
@@ -93,7 +90,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file of the host or a process of ours failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Io {
         /// The file or program.
         path: PathBuf,
@@ -103,6 +100,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What mends it; several things in lines of their own, each behind `hint: ` but the first.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Denied { hint, .. } => Some(hint),
+            Self::Died { .. } => Some("if memory was short, limit the command's to less than the host has"),
+            Self::Command { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
+                "it is not in the root filesystem, or what its first line or its ELF header names is not",
+            ),
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }

@@ -10,15 +10,11 @@ const SETTINGS: [(&str, &str, &str); 4] = [
     ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
 ];
 
-/// Lines that say what may help, each beginning with `hint:`.
+/// Lines that say what may help, each behind `hint: ` but the first.
 pub(crate) fn hint(step: &str, source: &io::Error) -> String {
     let setting = |file: &str| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    hints(step, source, &setting, &status)
-        .iter()
-        .map(|hint| format!("hint: {hint}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    hints(step, source, &setting, &status).join("\nhint: ")
 }
 
 fn hints(step: &str, source: &io::Error, setting: &dyn Fn(&str) -> String, status: &str) -> Vec<String> {

@@ -69,10 +69,6 @@ fn command(start: &Start<'_>, upper: &OwnedFd) -> Result<(Exited, Option<Limit>,
     };
     drop(ours);
     forget_output().during("leave the log to the command")?;
-    // Closed by the command's beginning, which leaves nothing to read.
-    if let Some(failure) = message::receive::<Failure>(File::from(theirs)).during("wait for the command")? {
-        return Err(failure);
-    }
     let mut watch = Watch::new(&start.run.limits, upper);
     let mut limit = None;
     let exit = loop {
@@ -89,6 +85,10 @@ fn command(start: &Start<'_>, upper: &OwnedFd) -> Result<(Exited, Option<Limit>,
         }
         wait_for(&children, watch.pause()).during("wait for processes")?;
     };
+    // Closed by the command's beginning, or by the end of what could not become it.
+    if let Some(failure) = message::receive::<Failure>(File::from(theirs)).during("hear of the command")? {
+        return Err(failure);
+    }
     let mut left_behind = 0;
     // Once is enough: no process can fork while it is being killed. But who is there to say that.
     loop {
@@ -164,7 +164,8 @@ fn collect(run: &Run, places: Places, root: &Root) -> Result<(), Failure> {
     let upper = places.upper().try_clone().during("read the outputs")?;
     let mut hand_on = |output| report(&Report::Output(output));
     let limit = run.limits.disk.unwrap_or(u64::MAX);
-    let mut collector = Collector::new(places.spool, limit, &mut hand_on);
+    let Some(spool) = places.spool else { return Ok(()) };
+    let mut collector = Collector::new(spool, limit, &mut hand_on);
     match &run.outputs {
         Wanted::Nothing => Ok(()),
         Wanted::Paths(paths) => collector.paths(&root.fd, paths),

@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use crate::Joined;
 use crate::attributes::{self, Identity};
 use crate::extract::{self_path, split, stat};
-use crate::message::{During as _, Failure, FailureKind, Join, Run};
+use crate::message::{During as _, Failure, FailureKind, Join, Run, Wanted};
 use crate::union::{Union, join, open_below};
 
 /// What every sandbox is called.
@@ -67,8 +67,8 @@ pub(crate) struct Places {
     work: OwnedFd,
     /// The lowest first.
     layers: Vec<OwnedFd>,
-    /// Takes the contents of outputs.
-    pub(crate) spool: File,
+    /// Takes the contents of outputs, if there are to be any.
+    pub(crate) spool: Option<File>,
 }
 
 impl Places {
@@ -80,15 +80,21 @@ impl Places {
             rustix::fs::openat(CWD, path, flags, Mode::empty()).during(&format!("open {path}"))
         };
         let scratch = folder(&run.scratch)?;
-        let spool = format!("{}/outputs", run.scratch);
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let spool = rustix::fs::openat(CWD, &spool, flags, Mode::empty()).during("open the outputs' file")?;
+        let spool = match run.outputs {
+            Wanted::Nothing => None,
+            _ => {
+                let path = format!("{}/outputs", run.scratch);
+                let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let spool = rustix::fs::openat(CWD, path, flags, Mode::empty());
+                Some(spool.during("open the outputs' file")?.into())
+            }
+        };
         Ok(Self {
             upper: folder(&format!("{}/upper", run.scratch))?,
             work: folder(&format!("{}/work", run.scratch))?,
             layers: run.layers.iter().map(|layer| folder(layer)).collect::<Result<_, _>>()?,
             scratch,
-            spool: spool.into(),
+            spool,
         })
     }
 
@@ -157,6 +163,7 @@ impl Root {
         let sys = open_below(&proc, b"sys", OFlags::PATH | OFlags::DIRECTORY).during("open /proc/sys")?;
         let read_only = flags | MountFlags::BIND | MountFlags::RDONLY;
         rustix::mount::mount_remount(self_path(&sys), read_only, "").allowed("make /proc/sys read-only")?;
+        let mut empty: Option<OwnedFd> = None;
         for name in MASKED {
             let target = match open_below(&proc, name.as_bytes(), OFlags::PATH) {
                 Ok(target) => target,
@@ -164,19 +171,20 @@ impl Root {
                 Err(error) => return Err(error).during(&format!("open /proc/{name}")),
             };
             let is_folder = rustix::fs::fstat(&target).is_ok_and(|stat| is_folder(&stat));
-            let masked = if is_folder {
-                let options = c"mode=555,size=4k,nr_inodes=1";
-                rustix::mount::mount(
-                    "tmpfs",
-                    self_path(&target),
-                    "tmpfs",
-                    flags | MountFlags::RDONLY,
-                    options,
-                )
-            } else {
-                rustix::mount::mount_bind("/dev/null", self_path(&target))
+            let masked = match (is_folder, &empty) {
+                (false, _) => rustix::mount::mount_bind("/dev/null", self_path(&target)),
+                (true, Some(empty)) => rustix::mount::mount_bind(self_path(empty), self_path(&target)),
+                (true, None) => {
+                    let flags = flags | MountFlags::RDONLY;
+                    let options = c"mode=555,size=4k,nr_inodes=1";
+                    rustix::mount::mount("tmpfs", self_path(&target), "tmpfs", flags, options)
+                }
             };
             masked.allowed(&format!("hide /proc/{name}"))?;
+            if is_folder && empty.is_none() {
+                let opened = open_below(&proc, name.as_bytes(), OFlags::PATH | OFlags::DIRECTORY);
+                empty = Some(opened.during(&format!("open /proc/{name}"))?);
+            }
         }
         Ok(())
     }

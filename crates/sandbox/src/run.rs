@@ -15,7 +15,7 @@ use crate::command::BUILD_USER;
 use crate::launch::Supervisor;
 use crate::message::{Failure, Job, Join, Output, OutputKind, Ran, Report, Run, Task};
 use crate::sandbox::relative;
-use crate::{Command, Error, Exit, Finished, Joined, Limit, Network, Root, Sandbox, User};
+use crate::{Command, Error, Exit, Finished, Joined, Limit, Network, Outputs, Root, Sandbox, User};
 
 /// Bytes of a line that are handed on at once.
 const LINE: usize = 16 << 10;
@@ -39,13 +39,31 @@ pub struct Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(folder) = self.folder.take() {
-            // overlayfs closes this one to everybody, which would take the sandbox's root to remove it.
-            let closed = folder.path().join("work/work");
-            let _ = fs::set_permissions(closed, fs::Permissions::from_mode(0o700));
+            if discard(folder.path()).is_ok() {
+                return;
+            }
             // What can't be removed now is found by the next sandbox.
             let _ = self.sandbox.remove_folder(&folder);
         }
     }
+}
+
+/// Removes the folder of a run that wrote nothing, as most do that are only to say yes or no: name by name, which is
+/// quicker than to look what is there.
+fn discard(folder: &std::path::Path) -> io::Result<()> {
+    let work = folder.join("work");
+    // overlayfs closes this one to everybody.
+    let _ = fs::set_permissions(work.join("work"), fs::Permissions::from_mode(0o700));
+    for name in ["work/incompat/volatile", "work/incompat", "work", ""] {
+        let _ = fs::remove_dir(work.join(name));
+    }
+    fs::remove_dir(folder.join("upper"))?;
+    fs::remove_dir(folder.join("root"))?;
+    match fs::remove_file(folder.join("outputs")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::remove_dir(folder)
 }
 
 impl Sandbox {
@@ -81,7 +99,7 @@ impl Sandbox {
         let folder = kept.folder.as_ref().map(Folder::path).unwrap_or(self.store.root());
         // overlayfs takes no work folder a second time, since nothing was written to the disk on purpose.
         self.remove_work(folder)?;
-        let command = Command { outputs: crate::Outputs::None, ..command.clone() };
+        let command = Command { outputs: Outputs::None, ..command.clone() };
         self.run_in(kept, root, &command, Talk::Terminal)
     }
 
@@ -101,8 +119,13 @@ impl Sandbox {
         let began = Instant::now();
         let folder = kept.folder.as_ref().map(Folder::path).unwrap_or(self.store.root()).to_owned();
         let outputs = folder.join("outputs");
-        let spool = File::options().read(true).write(true).create(true).truncate(true).open(&outputs);
-        let spool = spool.map_err(|source| Error::io(&outputs, source))?;
+        let spool = match &command.outputs {
+            Outputs::None => None,
+            _ => {
+                let spool = File::options().read(true).write(true).create(true).truncate(true).open(&outputs);
+                Some(spool.map_err(|source| Error::io(&outputs, source))?)
+            }
+        };
         let (uid, gid) = match command.user {
             User::Root => (0, 0),
             User::Build => (BUILD_USER, BUILD_USER),
@@ -121,7 +144,7 @@ impl Sandbox {
             has_network: command.network == Network::Host,
             is_interactive,
             limits: command.limits.bounds(),
-            outputs: command.outputs.wanted(clean)?,
+            outputs: command.outputs.wanted(clean_output)?,
         };
         let job = Job { ids: self.ids.clone(), task: Task::Run(Box::new(run)) };
         let mut log = match talk {
@@ -159,9 +182,13 @@ impl Sandbox {
         };
         drop(supervisor);
         kept.joined = ran.joined;
-        let source =
-            Source::from_file(spool, outputs.clone()).map_err(|source| Error::io(&outputs, source))?;
-        let outputs = tree(heard.outputs, &Arc::new(source))?;
+        let outputs = match spool {
+            None => Tree::new(),
+            Some(spool) => {
+                let source = Source::from_file(spool, outputs.clone());
+                tree(heard.outputs, &Arc::new(source.map_err(|source| Error::io(&outputs, source))?))?
+            }
+        };
         let log = log.map(Log::finish).transpose()?.flatten();
         Ok(Finished {
             exit: Exit::from(ran.exit),
@@ -341,6 +368,14 @@ fn clean(path: &str) -> Result<String, Error> {
     }
 }
 
+/// A path as above, but not the root: that has the kernel's own files in it.
+fn clean_output(path: &str) -> Result<String, Error> {
+    clean(path).and_then(|clean| match clean.is_empty() {
+        true => Err(Error::Path { path: path.to_owned() }),
+        false => Ok(clean),
+    })
+}
+
 /// What was collected, as what a layer can be made of.
 fn tree(outputs: Vec<Output>, spool: &Arc<Source>) -> Result<Tree, Error> {
     let mut tree = Tree::new();
@@ -381,5 +416,6 @@ mod tests {
         for path in ["", "build", "/a/../b", "/./a", "/a//b", "/a\0", "//"] {
             check(path, if path == "//" { Some("") } else { None });
         }
+        assert!(clean_output("/").is_err() && clean_output("/x").is_ok());
     }
 }

@@ -5,6 +5,8 @@
 mod common;
 
 use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use common::{Who, World, everyone, lines};
 use serde_json::{Value, json};
@@ -128,10 +130,11 @@ fn commands_that_are_none() {
             json!({ "arguments": arguments, "files": { "opt/text": "no program", "opt/script": "#!/no/shell\n" } }),
         );
         let error = answer["error"].as_str().unwrap_or_else(|| panic!("{answer}"));
-        assert!(error.contains(expected), "{error}");
+        let hint = answer["hint"].as_str().unwrap_or_default();
+        assert!(error.contains(expected) || hint.contains(expected), "{error}\n{hint}");
     };
     check(json!(["nothing"]), "can't run nothing: No such file");
-    check(json!(["/opt/script"]), "hint: it is not in the root filesystem, or what its first line");
+    check(json!(["/opt/script"]), "it is not in the root filesystem, or what its first line");
     check(json!(["/opt/text"]), "can't run /opt/text: Exec format error");
     check(json!(["/etc/hosts"]), "can't run /etc/hosts: Permission denied");
     check(json!([]), "can't run");
@@ -183,5 +186,46 @@ fn several_run_at_a_time() {
             assert_eq!(lines(&world.finish(child)["lines"]), [number.to_string(), "1".to_owned()]);
         }
         assert_eq!(fs::read_dir(world.store(who).join("tmp")).unwrap().count(), 0);
+    }
+}
+
+/// Under `script`, which gives it a terminal and types `typed`, maybe before it is asked: what the terminal shows.
+fn on_a_terminal(world: &World, who: Who, request: &Value, typed: &str) -> String {
+    let file = world.path("request.json");
+    fs::write(&file, request.to_string()).unwrap();
+    let mut line = world.become_somebody(who);
+    line.extend([world.path("asker").display().to_string(), file.display().to_string()]);
+    let quoted: Vec<_> = line.iter().map(|word| format!("'{word}'")).collect();
+    let shown = world.path("shown");
+    let mut child = Command::new("script")
+        .args(["-q", "-e", "-c", &quoted.join(" ")])
+        .arg(&shown)
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(typed.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    fs::read_to_string(&shown).unwrap()
+}
+
+#[test]
+fn a_shell_finds_what_a_failed_command_left() {
+    let world = World::new();
+    for who in everyone() {
+        for copies in [false, true] {
+            let request = json!({
+                "store": world.store(who), "layers": [world.path("base.tar")], "copies": copies,
+                "arguments": ["sh", "-c", "echo left >/left; rm /bin/probes; chmod 700 /root; exit 3"],
+                "shell": ["sh", "-c", "echo ready; read x; cat /left; ls /bin | grep -c probes; echo $((x + 1)); exit 4"],
+            });
+            let shown = on_a_terminal(&world, who, &request, "41\n");
+            let shown = shown.replace('\r', "");
+            assert!(shown.contains("left\n0\n42\n"), "{who:?}: {shown}");
+            assert!(shown.contains("\"shell\":4"), "{who:?}: {shown}");
+            assert_eq!(fs::read_dir(world.store(who).join("tmp")).unwrap().count(), 0);
+        }
     }
 }

@@ -341,8 +341,8 @@ fn it_says_what_to_enable_and_runs_nothing() {
         let before = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", line, "sh"];
         let request = json!({ "arguments": ["true"], "store": world.path(&format!("store-{}", hint.len())) });
         let answer = world.finish(world.start(Who::Me, &before, request));
-        let error = answer["error"].as_str().unwrap_or_default();
-        assert!(error.contains(step) && error.contains(hint), "{answer}");
+        let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+        assert!(text("error").contains(step) && text("hint").contains(hint), "{answer}");
         assert!(answer.get("exit").is_none(), "{answer}");
     }
     // Without those, it works there.

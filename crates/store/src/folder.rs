@@ -33,7 +33,7 @@ impl Folder {
     /// As for any writing to the store; also when there is something already.
     pub fn persist(self, path: &Path) -> Result<(), StoreError> {
         let parent = path.parent().unwrap_or(path);
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).at(parent)?;
+        fs::create_dir_all(parent).at(parent)?;
         fs::rename(&self.path, path).at(path)
     }
 }

@@ -1,9 +1,11 @@
-//! Makes the sandboxes that tests ask for: a request in JSON on standard input, what came of it in JSON on standard output.
+//! Makes the sandboxes that tests ask for: a request in JSON on standard input, or in the file named; what came of it in
+//! JSON on standard output.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 use imgforge_layer::{Codec, Content, Entry, Kind, Tree, TreePath, write_layer};
@@ -42,29 +44,38 @@ struct Request {
     tar: Option<PathBuf>,
     /// How often, for its duration alone.
     repeat: Option<u32>,
+    /// A command of the host that is timed in turns with the sandbox.
+    compare: Vec<String>,
     /// Collect garbage instead: all that is older than so many seconds.
     collect: Option<u64>,
     /// Unpack, and run nothing.
     unpack: bool,
+    /// When the command has failed, this one is run on the terminal, with what the first one wrote.
+    shell: Vec<String>,
 }
 
 fn main() {
     imgforge_sandbox::init_if_asked();
     let answer = answer().unwrap_or_else(|error| {
         let mut text = error.to_string();
+        let hint = error.downcast_ref::<imgforge_sandbox::Error>().and_then(imgforge_sandbox::Error::hint);
         let mut source = error.source();
         while let Some(error) = source {
             text += &format!(": {error}");
             source = error.source();
         }
-        json!({ "error": text })
+        json!({ "error": text, "hint": hint })
     });
     let _ = writeln!(io::stdout(), "{answer}");
 }
 
 fn answer() -> Result<Value> {
     let mut text = String::new();
-    io::stdin().read_to_string(&mut text)?;
+    // A request that is not on standard input leaves that to the terminal.
+    match std::env::args_os().nth(1) {
+        Some(path) => text = std::fs::read_to_string(path)?,
+        None => _ = io::stdin().read_to_string(&mut text)?,
+    }
     let request: Request = serde_json::from_str(&text)?;
     let store = Store::open(&request.store)?;
     let mut sandbox = Sandbox::new(&store)?;
@@ -92,8 +103,17 @@ fn answer() -> Result<Value> {
     }
     let command = command(&request);
     if let Some(count) = request.repeat {
-        let mut durations = Vec::new();
+        let (mut durations, mut others) = (Vec::new(), Vec::new());
         for _ in 0..count {
+            if let Some((program, arguments)) = request.compare.split_first() {
+                let began = Instant::now();
+                let status =
+                    std::process::Command::new(program).args(arguments).stdin(Stdio::null()).status()?;
+                others.push(began.elapsed().as_secs_f64() * 1e3);
+                if !status.success() {
+                    return Err(format!("{program}: {status}").into());
+                }
+            }
             let began = Instant::now();
             let finished = sandbox.run(&root, &command, &mut |_| {})?;
             if !finished.is_success() {
@@ -102,16 +122,21 @@ fn answer() -> Result<Value> {
             drop(finished);
             durations.push(began.elapsed().as_secs_f64() * 1e3);
         }
-        return Ok(json!({ "milliseconds": durations }));
+        return Ok(json!({ "milliseconds": durations, "other": others }));
     }
     let mut lines = Vec::new();
     let finished =
         sandbox.run(&root, &command, &mut |line| lines.push(String::from_utf8_lossy(line).into_owned()))?;
+    if !finished.is_success() && !request.shell.is_empty() {
+        let shell = Command { arguments: request.shell.clone(), ..command };
+        let finished = sandbox.shell(finished.kept, &root, &shell)?;
+        return Ok(json!({ "shell": exit(finished.exit), "lines": lines }));
+    }
     if let Some(path) = &request.tar {
         write_layer(&finished.outputs, Codec::None, 0, &mut File::create(path)?)?;
     }
     Ok(json!({
-        "exit": match finished.exit { Exit::Code(code) => code, Exit::Signal(signal) => -signal },
+        "exit": exit(finished.exit),
         "limit": finished.limit.map(|limit| match limit {
             Limit::Memory => "memory",
             Limit::Processes => "processes",
@@ -127,6 +152,13 @@ fn answer() -> Result<Value> {
         "lines": lines,
         "outputs": finished.outputs.iter().map(|(path, entry)| show(path, entry)).collect::<Vec<_>>(),
     }))
+}
+
+fn exit(exit: Exit) -> i32 {
+    match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => -signal,
+    }
 }
 
 fn layer(path: &PathBuf) -> Result<Layer<'_>> {
