@@ -8,7 +8,6 @@
 //!
 //! Source: OCI distribution specification, "Pushing blobs".
 
-use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -28,8 +27,8 @@ const SMALL: u64 = 4 << 20;
 /// Chunks of a blob, at least: what is sent again after a break is no more than one of them.
 const CHUNKS: u64 = 10;
 
-/// Bytes of a chunk, at least and at most.
-const CHUNK: RangeInclusive<u64> = 2 << 20..=64 << 20;
+/// Bytes of a chunk, at most.
+const LARGE_CHUNK: u64 = 64 << 20;
 
 /// Bytes of a chunk, at least, where others are too large for a proxy.
 const SMALL_CHUNK: u64 = 64 << 10;
@@ -103,7 +102,7 @@ impl<'a> Upload<'a> {
         let way = match descriptor.size {
             ..=SMALL => Way::Whole,
             _ if repository.host.takes_no_chunks.load(Ordering::Relaxed) => Way::Stream,
-            size => Way::Chunks((size / CHUNKS).clamp(*CHUNK.start(), *CHUNK.end())),
+            size => Way::Chunks((size / CHUNKS).min(LARGE_CHUNK)),
         };
         Self {
             repository,

@@ -27,7 +27,7 @@ const MEDIUM: usize = 5 << 20;
 /// Bytes of one whose transfer is long enough to break anywhere.
 const LARGE: usize = 24 << 20;
 
-/// Where it breaks: at its first bytes, before its last one, and in between not on the edges of pieces.
-fn offsets() -> impl Iterator<Item = usize> {
-    [0, 1, LARGE - 1].into_iter().chain((1..18).map(|at| at * LARGE / 18 + 4711 * at))
+/// Where one of this size breaks: at its first bytes, before its last one, and in between not on the edges of pieces.
+fn offsets(size: usize) -> impl Iterator<Item = usize> {
+    [0, 1, size - 1].into_iter().chain((1..18).map(move |at| at * size / 18 + 4711 * at))
 }

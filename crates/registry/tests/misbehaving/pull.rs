@@ -155,7 +155,7 @@ fn silence() {
 
 #[test]
 fn resets_at_any_offset() {
-    for offset in offsets() {
+    for offset in offsets(LARGE) {
         let ran = check(large, Open, [on(GetBlob, 0..1, ending(Ending::Reset(offset)))], Ok("stored"));
         assert!(
             ran.moved() <= LARGE + LARGE / 10,

@@ -114,15 +114,14 @@ fn mounts_that_are_none() {
 
 #[test]
 fn resets_at_any_offset() {
-    for is_kept in [true, false] {
-        for at in offsets() {
-            let ran = check(large, Open, [on(Patch, 0..1, Deed::Cut { at, is_kept })], Ok("sent"));
-            assert!(
-                ran.moved() <= LARGE + LARGE / 10,
-                "reset at {at}: {} bytes\n{}",
-                ran.moved(),
-                ran.story()
-            );
+    type Sends = fn(&World, &Repository<'_>) -> Result<String, Error>;
+    for (sends, size) in [(medium as Sends, MEDIUM), (large, LARGE)] {
+        for is_kept in [true, false] {
+            for at in offsets(size) {
+                let ran = check(sends, Open, [on(Patch, 0..1, Deed::Cut { at, is_kept })], Ok("sent"));
+                let (moved, story) = (ran.moved(), ran.story());
+                assert!(moved <= size + size / 10, "{size} bytes, reset at {at}: {moved} bytes\n{story}");
+            }
         }
     }
 }
