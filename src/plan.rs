@@ -75,14 +75,22 @@ pub struct Plan {
 
 /// An image that needs more layers than it may have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{image} needs {layers} layers at least, the budget is {budget}")]
+#[error("{image} needs {layers} layers at least{}, the budget is {budget}", Self::of_base(*.below))]
 pub struct OverBudget {
     /// The image's name.
     pub image: String,
-    /// Layers in the coarsest plan.
+    /// Layers in the coarsest plan, those of the base included.
     pub layers: usize,
+    /// Layers of the base.
+    pub below: usize,
     /// Layers that the image may have.
     pub budget: usize,
+}
+
+impl OverBudget {
+    fn of_base(below: usize) -> String {
+        if below > 0 { format!(", {below} of them its base's") } else { String::new() }
+    }
 }
 
 /// An image, as far as the plan needs to know it.
@@ -114,7 +122,7 @@ pub fn plan(items: &[Item], images: &[ImageItems], budget: usize) -> Result<Plan
             over => last = over,
         }
     }
-    Err(last.unwrap_or(OverBudget { image: String::new(), layers: 0, budget }))
+    Err(last.unwrap_or(OverBudget { image: String::new(), layers: 0, below: 0, budget }))
 }
 
 /// Levels of coarseness: at the last, every item that may be in a bin is.
@@ -182,7 +190,10 @@ fn at_level(
     let mut counts =
         plan.images.iter().zip(images).map(|(layers, image)| (layers.len() + image.below, image));
     let over = counts.find(|(layers, _)| *layers > budget);
-    let over = over.map(|(layers, image)| OverBudget { image: image.name.clone(), layers, budget });
+    let over = over.map(|(layers, image)| {
+        let ImageItems { name, below, .. } = image;
+        OverBudget { image: name.clone(), layers, below: *below, budget }
+    });
     (plan, over)
 }
 
@@ -328,9 +339,12 @@ mod tests {
         assert!(layers(&items, &[above], 20)[0].len() <= 12);
         let files: Vec<_> =
             (0..5).map(|i| Item { rank: Rank::Files, ..item(&format!("{i}"), "", None) }).collect();
+        let over = |images: &[ImageItems], budget| plan(&files, images, budget).unwrap_err().to_string();
+        assert_eq!(over(&one_image(&files), 4), "image needs 5 layers at least, the budget is 4");
+        let above = ImageItems { below: 8, ..image("image", (0..5).collect()) };
         assert_eq!(
-            plan(&files, &one_image(&files), 4),
-            Err(OverBudget { image: "image".into(), layers: 5, budget: 4 })
+            over(&[above], 12),
+            "image needs 13 layers at least, 8 of them its base's, the budget is 12"
         );
     }
 
