@@ -12,7 +12,8 @@ cd "$(dirname "$0")/../.."
 imgforge=$(realpath "${1:?usage: engines.sh IMGFORGE}")
 root=$PWD
 
-die() { echo "engines.sh: $*" >&2; exit 1; }
+. tests/e2e/engines-apart.sh
+export IMGFORGE_STORE=$scratch/store
 step() { echo "engines: $*" >&2; }
 
 [ "$(id -u)" = 0 ] || die "run as root: docker's daemon and another user take it"
@@ -20,50 +21,6 @@ for program in skopeo podman runc dockerd docker umoci dpkg curl runuser; do
     command -v "$program" >/dev/null ||
         die "no $program; run: apt-get install skopeo podman runc docker.io umoci dpkg curl util-linux"
 done
-
-scratch=$(mktemp -d)
-chmod 755 "$scratch"
-daemon=
-cleanup() {
-    podman rm --all --force --time 0 >/dev/null 2>&1 || true
-    if [ -n "$daemon" ]; then
-        docker ps --quiet | xargs --no-run-if-empty docker kill >/dev/null 2>&1 || true
-        kill "$daemon" 2>/dev/null || true
-        wait "$daemon" 2>/dev/null || true
-    fi
-    # Mounts that a killed engine has left would keep the folder from going.
-    awk -v scratch="$scratch/" 'index($2, scratch) == 1 {print $2}' /proc/mounts | sort -r |
-        xargs --no-run-if-empty --max-args=1 umount --lazy
-    rm -rf "$scratch"
-}
-trap cleanup EXIT
-
-# Engines that neither use nor disturb the host's own.
-cat > "$scratch/containers.conf" <<END
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-END
-cat > "$scratch/storage.conf" <<END
-[storage]
-driver = "overlay"
-graphroot = "$scratch/containers/storage"
-runroot = "$scratch/containers/run"
-END
-export CONTAINERS_CONF=$scratch/containers.conf CONTAINERS_STORAGE_CONF=$scratch/storage.conf
-export DOCKER_HOST=unix://$scratch/docker.sock DOCKER_CONFIG=$scratch/docker-config
-export IMGFORGE_STORE=$scratch/store
-mkdir "$DOCKER_CONFIG"
-echo "{}" > "$DOCKER_CONFIG/config.json"
-
-free_port() {
-    local port
-    while port=$((20000 + RANDOM % 20000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
-    echo "$port"
-}
 
 # The service answers on a port, with what NumPy has computed.
 answers() {
@@ -114,14 +71,7 @@ podman run --rm --network none localhost/devel:latest bash -c 'less --version &&
     die "podman: the development image's tools do not run"
 
 step "docker loads the image with gzip layers and runs it"
-dockerd --data-root "$scratch/docker" --exec-root "$scratch/docker-run" --pidfile "$scratch/docker.pid" \
-    --host "$DOCKER_HOST" --iptables=false --bridge none > "$scratch/dockerd.log" 2>&1 &
-daemon=$!
-for _ in $(seq 150); do
-    docker version >/dev/null 2>&1 && break
-    kill -0 "$daemon" 2>/dev/null || { tail -20 "$scratch/dockerd.log" >&2; die "dockerd does not start"; }
-    sleep 0.2
-done
+start_docker
 skopeo copy --quiet "oci:$scratch/gzip:runtime:latest" "docker-archive:$scratch/runtime.tar:runtime:latest"
 docker load --quiet --input "$scratch/runtime.tar" >/dev/null
 port=$(free_port)

@@ -11,49 +11,21 @@ cd "$(dirname "$0")/../.."
 imgforge=$(realpath "${1:?usage: registry.sh IMGFORGE}")
 root=$PWD
 
-die() { echo "registry.sh: $*" >&2; exit 1; }
+. tests/e2e/engines-apart.sh
 step() { echo "registry: $*" >&2; }
 
 [ "$(id -u)" = 0 ] || die "run as root: docker's daemon takes it"
-for program in docker-registry skopeo podman runc dockerd docker openssl htpasswd curl python3; do
+for program in docker-registry skopeo podman runc dockerd docker openssl htpasswd curl python3 strace; do
     command -v "$program" >/dev/null ||
-        die "no $program; run: apt-get install docker-registry skopeo podman runc docker.io openssl apache2-utils curl python3"
+        die "no $program; run: apt-get install docker-registry skopeo podman runc docker.io openssl apache2-utils curl python3 strace"
 done
-
-scratch=$(mktemp -d)
-chmod 755 "$scratch"
-servers=()
-cleanup() {
-    for server in "${servers[@]}"; do kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; done
-    awk -v scratch="$scratch/" 'index($2, scratch) == 1 {print $2}' /proc/mounts | sort -r |
-        xargs --no-run-if-empty --max-args=1 umount --lazy
-    rm -rf "$scratch"
-}
-trap cleanup EXIT
 
 # ---- what stands around
 
-cat > "$scratch/containers.conf" <<END
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-END
-cat > "$scratch/storage.conf" <<END
-[storage]
-driver = "overlay"
-graphroot = "$scratch/containers/storage"
-runroot = "$scratch/containers/run"
-END
-export CONTAINERS_CONF=$scratch/containers.conf CONTAINERS_STORAGE_CONF=$scratch/storage.conf
-export DOCKER_HOST=unix://$scratch/docker.sock DOCKER_CONFIG=$scratch/docker-config
 # Nobody's own credentials.
 export HOME=$scratch/home XDG_CONFIG_HOME=$scratch/home/.config XDG_RUNTIME_DIR=$scratch/home/run
 unset REGISTRY_AUTH_FILE XDG_CACHE_HOME IMGFORGE_STORE
-mkdir -p "$XDG_RUNTIME_DIR" "$DOCKER_CONFIG"
-echo "{}" > "$DOCKER_CONFIG/config.json"
+mkdir -p "$XDG_RUNTIME_DIR"
 
 # An authority, and a server that it vouches for.
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \
@@ -63,8 +35,6 @@ openssl x509 -req -days 2 -in "$scratch/tls.csr" -CA "$scratch/ca.crt" -CAkey "$
     -extfile <(printf 'subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n') -out "$scratch/tls.crt" 2>/dev/null
 password=correct-horse-$RANDOM
 htpasswd -Bbn alice "$password" > "$scratch/htpasswd" 2>/dev/null
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 # serve NAME PORT [FURTHER YAML]
 serve() {
@@ -132,10 +102,7 @@ equal "sha256:$(skopeo inspect --raw "oci:$scratch/back:devel" | sha256sum | cut
 "$imgforge" verify --layout "$scratch/back" >/dev/null 2>&1 || die "what skopeo copied is not valid"
 podman pull --quiet --tls-verify=false "127.0.0.1:$plain/team/runtime:latest" >/dev/null
 equal "$(podman image inspect --format '{{.Digest}}' "127.0.0.1:$plain/team/runtime:latest")" "$runtime" "podman's digest"
-dockerd --data-root "$scratch/docker-data" --exec-root "$scratch/docker-exec" --pidfile "$scratch/docker.pid" \
-    --host "$DOCKER_HOST" --iptables=false --bridge=none > "$scratch/dockerd.log" 2>&1 &
-servers+=($!)
-for _ in $(seq 100); do docker info >/dev/null 2>&1 && break; sleep 0.2; done
+start_docker
 docker pull --quiet "127.0.0.1:$plain/team/runtime:latest" >/dev/null || die "docker can't pull: $(tail -3 "$scratch/dockerd.log")"
 equal "$(docker image inspect --format '{{index .RepoDigests 0}}' "127.0.0.1:$plain/team/runtime:latest")" \
     "127.0.0.1:$plain/team/runtime@$runtime" "docker's digest"
