@@ -81,6 +81,15 @@ runtime=$(digest_of "$second" runtime) devel=$(digest_of "$second" devel)
 equal "$(value "$third" "$sent")" 0 "bytes of a second push"
 equal "$(value "$second" 'sum(i["sent"]["bytes"] for i in r["images"] if i["name"] == "runtime")')" 0 "bytes of runtime again"
 
+# Application files that have not changed are not read, where the file system dates every write.
+case $(stat --file-system --format %T "$project") in
+    ext2/ext3 | xfs | btrfs | f2fs)
+        (cd "$project" && strace --follow-forks --trace=openat --output "$scratch/opened" \
+            "$imgforge" --store "$store" push "docker://127.0.0.1:$plain/team/{image}" --quiet >/dev/null)
+        grep -q images.toml "$scratch/opened" || die "strace does not see what is opened"
+        ! grep "app/src/app/" "$scratch/opened" || die "files are read that have not changed" ;;
+esac
+
 # What devel has and runtime has not, by their manifests: registries keep blobs by repository, so the rest is mounted.
 manifest() { skopeo inspect --raw "oci:$project/dist:$1:latest"; }
 new=$(python3 - "$(manifest runtime)" "$(manifest devel)" <<'END'

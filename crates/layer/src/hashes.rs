@@ -15,10 +15,12 @@
 //! # What goes unnoticed
 //! A mapping that is written to dates the file when a page becomes dirty, and not again until the page is on the disk,
 //! half a minute later. A program that writes twice to one page through a mapping, with a run between the two, has the
-//! second write pass for the first. So would a write after the clock was set back to the very tick of the one before, and
-//! one beneath the file system. No layer gets bytes that its key does not name even then, since the writer compares each
-//! file with its hash; but a layer that is there already is taken for what the file holds now. Whoever has touched the
-//! file has it read, and `imgforge verify` reads all of them.
+//! second write pass for the first. So would a write after the clock was set back to the very tick of the one before, one
+//! whose date a power failure took and whose bytes it left, and one beneath the file system.
+//!
+//! No layer gets bytes that its key does not name even then, since the writer compares each file with its hash; but a
+//! layer that is there already is taken for what the file holds now. Whoever has touched the file has it read, and
+//! `imgforge verify` reads all of them.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
