@@ -63,29 +63,31 @@ pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
         session.store.insert(image.config().bytes())?;
     }
 
+    // What was sent is there, and told, also when a later image fails.
     let mut sent = Vec::new();
+    let mut outcome = Ok(());
     for (output, to) in outputs.iter().zip(destinations) {
-        let outgoing = Outgoing {
-            neighbours: source.neighbours(&output.name, to.host(), to.repository())?,
-            documents: output.documents.clone(),
-            to,
-        };
-        let moved = match args.dry_run {
-            true => dry(push::ask(&session.registries, &outgoing)?),
-            false => source.send(&outgoing, &mut lock)?,
+        let (outgoing, moved) = match source.deliver(output, to, &mut lock, args.dry_run) {
+            Ok(delivered) => delivered,
+            Err(failure) => {
+                outcome = Err(failure);
+                break;
+            }
         };
         session.progress.clear();
         session.progress.line(&format!("{}: {}", outgoing.to, text(&moved, args.dry_run)));
+        if !global.json {
+            print(&format!("{} {}@{}\n", output.name, outgoing.to, output.digest))?;
+        }
         sent.push((output, outgoing, moved));
     }
-    session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
-    if global.json {
-        return print_json(&as_json(&sent, args.dry_run));
+    if outcome.is_ok() {
+        session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
     }
-    let line = |(output, outgoing, _): &(&Output, Outgoing, Moved)| {
-        format!("{} {}@{}\n", output.name, outgoing.to, output.digest)
-    };
-    print(&sent.iter().map(line).collect::<String>())
+    if global.json && (outcome.is_ok() || !sent.is_empty()) {
+        print_json(&as_json(&sent, args.dry_run))?;
+    }
+    outcome
 }
 
 /// Where the bytes of images come from.
@@ -168,6 +170,26 @@ impl Source<'_> {
         let mut seen = std::collections::BTreeSet::from([own.to_owned()]);
         all.retain(|repository| seen.insert(repository.clone()));
         Ok(all)
+    }
+
+    /// Sends an image, or asks what would be sent of it.
+    fn deliver(
+        &self,
+        output: &Output,
+        to: Reference,
+        lock: &mut ImagesLock,
+        dry_run: bool,
+    ) -> Result<(Outgoing, Moved), Failure> {
+        let outgoing = Outgoing {
+            neighbours: self.neighbours(&output.name, to.host(), to.repository())?,
+            documents: output.documents.clone(),
+            to,
+        };
+        let moved = match dry_run {
+            true => dry(push::ask(&self.session.registries, &outgoing)?),
+            false => self.send(&outgoing, lock)?,
+        };
+        Ok((outgoing, moved))
     }
 
     fn send(&self, outgoing: &Outgoing, lock: &mut ImagesLock) -> Result<Moved, Failure> {

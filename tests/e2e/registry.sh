@@ -141,6 +141,16 @@ run push "docker://127.0.0.1:$closed/b" runtime --quiet >/dev/null || die "podma
 equal "$(skopeo inspect --tls-verify=false --authfile "$scratch/auth.json" "docker://127.0.0.1:$closed/b:latest" | python3 -c 'import json, sys; print(json.load(sys.stdin)["Digest"])')" \
     "$runtime" "the digest behind a password"
 
+# The first image gets through, the second one's repository is somebody else's.
+printf '{"auths": {"127.0.0.1:%s/half/devel": {"auth": "%s"}, "127.0.0.1:%s/half/runtime": {"auth": "%s"}}}' \
+    "$closed" "$(printf 'alice:%s' "$password" | base64 -w0)" "$closed" "$(printf 'alice:wrong' | base64 -w0)" > "$scratch/half.json"
+half() { run push "docker://127.0.0.1:$closed/half/{image}" --authfile "$scratch/half.json" --quiet "$@"; }
+said=$(half 2>"$scratch/half.log") && die "a wrong password is taken"
+equal "$said" "devel 127.0.0.1:$closed/half/devel:latest@$devel" "what is told of images that were sent before a failure"
+said=$(half --json 2>"$scratch/half.log") && die "a wrong password is taken"
+equal "$(value "$said" '[i["name"] for i in r["images"]]')" "['devel']" "the same in JSON"
+grep -q "half/runtime" "$scratch/half.log" || die "the image that failed is not named: $(cat "$scratch/half.log")"
+
 # ---- bases
 
 step "a base in a registry"
