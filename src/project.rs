@@ -309,6 +309,7 @@ impl Project {
             mirrors: &prepared.mirrors,
             lock: &self.lock,
             cache: tools.cache,
+            now: tools.host.now,
             vouched: tools.vouched,
             on_progress: tools.on_progress,
         }

@@ -4,11 +4,13 @@
 //! threads, the ones of large layers first, and a layer is made on rayon's as soon as its inputs are there. Layers whose
 //! inputs are there already are made largest first, so that no thread is left alone with a large one at the end. A piece of
 //! work is done once, also by two processes: who finds it under way elsewhere turns to the next layer and waits for the
-//! others' at the end, holding nothing.
+//! others' at the end, holding nothing. `exchange.rs` has what passes between the workshop and the cache.
+
+mod exchange;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use imgforge_store::Store;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, TRANSFERS, Vouched};
+use crate::cache::{Cache, Vouched};
 use crate::error::Error;
 use crate::fetch::{Event, Fetcher, Request};
 use crate::images_lock::ImagesLock;
@@ -114,6 +116,8 @@ pub struct Workshop<'a> {
     pub lock: &'a ImagesLock,
     /// Layers that others have made.
     pub cache: Option<&'a Cache<'a>>,
+    /// Now, in seconds since 1970.
+    pub now: u64,
     /// Whose layers may stay in the cache. Without it, all layers are to be in the store.
     pub vouched: Option<&'a Vouched>,
     /// Who is told.
@@ -152,106 +156,6 @@ impl Workshop<'_> {
             }
         }
         Ok(made.into_iter().flatten().collect())
-    }
-
-    /// Takes from the cache what it has of layers that are missing.
-    fn take(
-        &self,
-        cache: &Cache<'_>,
-        specs: &[LayerSpec],
-        missing: &[usize],
-    ) -> Result<Vec<(usize, Made)>, Error> {
-        let taken = Mutex::new(Vec::new());
-        let work = |index: &usize| -> Result<(), Error> {
-            let Some(spec) = specs.get(*index) else { return Ok(()) };
-            match self.take_one(cache, spec) {
-                Ok(Some(made)) => {
-                    (self.on_progress)(match made.is_here {
-                        true => Progress::Taken(spec, &made.record),
-                        false => Progress::Found(spec, &made.record),
-                    });
-                    lock(&taken).push((*index, made));
-                    Ok(())
-                }
-                Ok(None) => Ok(()),
-                // What the cache can't give is made, as if there were none.
-                Err(error @ (Error::Cache { .. } | Error::Oci(_))) => {
-                    (self.on_progress)(Progress::CacheTrouble(&error));
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
-        };
-        imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), missing, |_| false, work)?;
-        Ok(taken.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
-    }
-
-    fn take_one(&self, cache: &Cache<'_>, spec: &LayerSpec) -> Result<Option<Made>, Error> {
-        let Some(entry) = cache.look_up(self.store, &spec.key)? else { return Ok(None) };
-        if entry.record.media_type != spec.codec.media_type() {
-            return Err(cache.wrong(&spec.key, "its layer is stored in another way than planned"));
-        }
-        if let Some(before) = self.lock.layer(&spec.key) {
-            let (cached, locked) = (entry.record.digest, before.digest);
-            let same = (before.diff_id, before.size) == (entry.record.diff_id, entry.record.size);
-            if cached != locked || !same {
-                return Err(cache.disagrees(&spec.key, locked, cached));
-            }
-        }
-        let made = |record, is_here| Made { record, made_in: None, is_taken: true, is_here };
-        if let Some(vouched) = self.vouched
-            && !self.store.contains(&entry.record.digest)?
-            && cache.is_vouched_for(self.store, spec, &entry, vouched)?
-        {
-            return Ok(Some(made(entry.record, false)));
-        }
-        let on_event = |event: imgforge_registry::Event<'_>| {
-            (self.on_progress)(Progress::Taking(spec, &entry.record, event));
-        };
-        cache.fetch(self.store, &spec.key, &entry, &on_event)?;
-        let record = entry.record;
-        self.store.put_record(&bucket(), &spec.key, &record, &[record.digest, record.listing])?;
-        Ok(Some(made(record, true)))
-    }
-
-    /// Puts layers into the cache that it lacks, as far as this store knows. Nothing depends on it: what fails is told as
-    /// [`Progress::CacheTrouble`]. The bytes that were sent are returned.
-    ///
-    /// # Errors
-    /// As for any reading and writing in the store.
-    pub fn offer(&self, made: &[(LayerSpec, Made)]) -> Result<u64, Error> {
-        let Some(cache) = self.cache else { return Ok(0) };
-        let bucket = format!("cached/{}", Digest::of(cache.reference().to_string().as_bytes()).hex());
-        let mut offered = Vec::new();
-        for (spec, made) in made {
-            if made.is_taken || offered.iter().any(|(other, _): &(&LayerSpec, _)| other.key == spec.key) {
-                continue;
-            }
-            let known: Option<Digest> = self.store.record(&bucket, &spec.key)?;
-            if known != Some(made.record.digest) {
-                offered.push((spec, &made.record));
-            }
-        }
-        offered.sort_by_key(|(spec, record)| (std::cmp::Reverse(record.size), spec.key.clone()));
-        let sent = AtomicU64::new(0);
-        let work = |(spec, record): &(&LayerSpec, &LayerRecord)| -> Result<(), Error> {
-            if cache.is_lost() {
-                return Ok(());
-            }
-            match cache.offer(self.store, &spec.key, record) {
-                Ok(bytes) => {
-                    sent.fetch_add(bytes, Ordering::Relaxed);
-                    Ok(self.store.put_record(&bucket, &spec.key, &record.digest, &[])?)
-                }
-                // Nothing depends on it, and the images are there.
-                Err(error) => {
-                    (self.on_progress)(Progress::CacheTrouble(&error));
-                    Ok(())
-                }
-            }
-        };
-        imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), &offered, |_| false, work)?;
-        Ok(sent.into_inner())
     }
 
     /// The records of those layers that are in the store.

@@ -360,4 +360,23 @@ counts "$lied" 1 0 > /dev/null || die "other images in spite of a lying cache"
 skopeo copy --quiet --preserve-digests --src-tls-verify=false "docker://127.0.0.1:$tls/lied/devel:latest" "oci:$scratch/lied-back:devel"
 "$imgforge" verify --layout "$scratch/lied-back" >/dev/null 2>&1 || die "what was pushed in spite of a lying cache is not valid"
 
+step "a cache that its owner has emptied"
+tags() { curl --silent "http://127.0.0.1:$plain/v2/cache/tags/list" | python3 -c 'import json, sys; print(len(json.load(sys.stdin).get("tags") or []))'; }
+full=$(tags)
+rm -r "$scratch/plain/docker/registry/v2/repositories/cache"
+host one --quiet >/dev/null
+equal "$(tags)" 0 "layers asked for that the cache had this day"
+# A day later.
+python3 - "$scratch/host-one/cached" <<'END'
+import hashlib, json, pathlib, sys
+for file in pathlib.Path(sys.argv[1]).rglob("*"):
+    if file.is_file():
+        record = json.loads(file.read_text())["record"]
+        record["value"]["seen"] -= 25 * 60 * 60
+        record = json.dumps(record)
+        file.write_text('{"sha256": "%s", "record": %s}' % (hashlib.sha256(record.encode()).hexdigest(), record))
+END
+host one --quiet >/dev/null
+equal "$(tags)" "$full" "layers that a host puts into an empty cache"
+
 step "done"
