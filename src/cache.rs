@@ -166,6 +166,19 @@ impl<'a> Cache<'a> {
         Ok(Some(Entry { record }))
     }
 
+    /// Bytes of the layer that there is for a key, by the entry's own word: for whoever only wants to know.
+    ///
+    /// # Errors
+    /// [`Error::Cache`], as for [`look_up`](Self::look_up).
+    pub fn size(&self, key: &str) -> Result<Option<u64>, Error> {
+        if self.is_lost() {
+            return Ok(None);
+        }
+        let manifest = self.repository().manifest(TagOrDigest::Tag(key));
+        let Some(manifest) = manifest.map_err(|error| self.failed(key, error))? else { return Ok(None) };
+        Ok(read::children(&manifest)?.get(1).map(|layer| layer.size))
+    }
+
     /// Whether an entry can be used without its bytes: somebody vouches for it, and its listing is of the units that the
     /// layer has.
     ///

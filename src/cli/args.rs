@@ -143,6 +143,9 @@ pub(crate) struct Lock {
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) images: Images,
+    /// Look for layers in this repository: docker://HOST/NAME
+    #[arg(long, value_name = "REPOSITORY", help_heading = "Registries")]
+    pub(crate) cache: Option<String>,
 }
 
 /// Show what is in an image: layers, packages, and who shares them

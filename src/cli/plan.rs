@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
 use imgforge::Error;
+use imgforge::bases::BaseImage;
 use imgforge::unit::LayerSpec;
 use imgforge::workshop::LayerRecord;
-use imgforge_oci::Digest;
+use imgforge_oci::{Descriptor, Digest};
 use serde_json::json;
 
 use super::args::{Global, Plan};
@@ -14,7 +15,9 @@ use super::session::{Failure, Session, print, print_json};
 struct Fate<'a> {
     spec: &'a LayerSpec,
     record: Option<LayerRecord>,
-    /// The size that is known: of the layer itself, or from an earlier build that images.lock tells of.
+    /// Whether it would come from the cache.
+    is_taken: bool,
+    /// The size that is known: of the layer itself, from the cache, or from an earlier build that images.lock tells of.
     size: Option<u64>,
     /// Inputs that are neither in the store nor on this host.
     fetch: ToFetch,
@@ -55,32 +58,78 @@ impl Fate<'_> {
     fn word(&self) -> &'static str {
         match (&self.record, self.fetch.files) {
             (Some(_), _) => "reuse",
+            (None, _) if self.is_taken => "take",
             (None, 0) => "make",
             (None, _) => "fetch and make",
         }
     }
 }
 
+/// The layers of a base that is an image.
+struct Below<'a> {
+    base: &'a BaseImage,
+    /// Each with whether it is in the store.
+    layers: Vec<(Descriptor, bool)>,
+}
+
+impl<'a> Below<'a> {
+    fn new(base: &'a BaseImage, session: &Session) -> Result<Self, Failure> {
+        let mut layers = Vec::new();
+        for layer in base.layers() {
+            let is_here = session.store.contains(&layer.digest)?;
+            layers.push((layer, is_here));
+        }
+        Ok(Self { base, layers })
+    }
+
+    fn text(&self) -> String {
+        let size = format::bytes(self.layers.iter().map(|(layer, _)| layer.size).sum());
+        let away = self.layers.iter().filter(|(_, is_here)| !is_here).count();
+        let note = if away > 0 { format!(", {away} of them not here") } else { String::new() };
+        let (count, image) = (self.layers.len(), &self.base.transport);
+        format!("  {:<14} {size:>10}  {count} layers of {image}{note}\n", "base")
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let layer = |(layer, is_here): &(Descriptor, bool)| {
+            let Descriptor { digest, size, .. } = layer;
+            json!({"digest": digest, "size": size, "stored": is_here})
+        };
+        json!({
+            "name": self.base.base,
+            "image": self.base.transport.to_string(),
+            "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
+        })
+    }
+}
+
 pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
-    let session = Session::open(global, &args.images.file())?;
+    let session = Session::open(global, &args.images.file())?.with_cache(args.cache.as_deref())?;
     let selected = session.project.select(&args.images.patterns(), args.images.values())?;
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let planned = prepared.plan(&session.project.config)?;
-    let records =
-        session.with_tools(|tools| session.project.workshop(tools, &prepared).look_up(&planned.specs))?;
+    let (records, cached) = session.with_tools(|tools| {
+        let workshop = session.project.workshop(tools, &prepared);
+        let records = workshop.look_up(&planned.specs)?;
+        let missing: Vec<_> =
+            planned.specs.iter().zip(&records).filter(|(_, record)| record.is_none()).collect();
+        let cached = workshop.in_cache(&missing.into_iter().map(|(spec, _)| spec).collect::<Vec<_>>())?;
+        Ok((records, cached))
+    })?;
     let fates = planned
         .specs
         .iter()
         .zip(records)
         .map(|(spec, record)| {
             let locked = session.project.lock.layer(&spec.key).map(|layer| layer.size);
-            let size = record.as_ref().map(|record| record.size).or(locked);
-            let fetch = match record {
-                Some(_) => ToFetch::default(),
-                None => to_fetch(&session, spec)?,
+            let taken = cached.get(&spec.key).copied();
+            let size = record.as_ref().map(|record| record.size).or(taken).or(locked);
+            let fetch = match (&record, taken) {
+                (None, None) => to_fetch(&session, spec)?,
+                _ => ToFetch::default(),
             };
-            Ok(Fate { spec, record, size, fetch })
+            Ok(Fate { spec, record, is_taken: taken.is_some(), size, fetch })
         })
         .collect::<Result<Vec<_>, Failure>>()?;
 
@@ -93,6 +142,8 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         }
         used.extend(layers);
         text.push_str(&format!("{} {}\n", session.project.reference(&image.name), image.platform));
+        let below = image.base.as_deref().map(|base| Below::new(base, &session)).transpose()?;
+        text.extend(below.iter().map(Below::text));
         let fates: Vec<&Fate<'_>> = layers.iter().filter_map(|&layer| fates.get(layer)).collect();
         for fate in &fates {
             let size = fate.size.map_or_else(|| "?".to_owned(), format::bytes);
@@ -101,17 +152,23 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         images.push(json!({
             "name": image.name,
             "platform": image.platform,
+            "base": below.as_ref().map(Below::json),
             "layers": fates.iter().map(|fate| layer_json(fate)).collect::<Vec<_>>(),
         }));
     }
     let all: Vec<&Fate<'_>> = used.into_iter().filter_map(|&layer| fates.get(layer)).collect();
     let reused: Vec<_> = all.iter().filter(|fate| fate.record.is_some()).collect();
+    let taken: Vec<_> = all.iter().filter(|fate| fate.is_taken).collect();
+    let bytes = |fates: &[&&Fate<'_>]| fates.iter().filter_map(|fate| fate.size).sum::<u64>();
+    let made = all.len() - reused.len() - taken.len();
     let fetch = ToFetch::sum(all.iter().map(|fate| fate.fetch));
     let totals = json!({
         "layers": all.len(),
         "reused": reused.len(),
-        "reused_bytes": reused.iter().filter_map(|fate| fate.size).sum::<u64>(),
-        "made": all.len() - reused.len(),
+        "reused_bytes": bytes(&reused),
+        "taken": taken.len(),
+        "taken_bytes": bytes(&taken),
+        "made": made,
         "fetched_files": fetch.files,
         "fetched_bytes": fetch.bytes,
         "fetched_files_of_unknown_size": fetch.unsized_files,
@@ -119,12 +176,15 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     if global.json {
         return print_json(&json!({"version": 1, "images": images, "totals": totals}));
     }
+    let from_cache = match session.cache() {
+        Some(_) => format!(" {} in the cache ({}),", taken.len(), format::bytes(bytes(&taken))),
+        None => String::new(),
+    };
     text.push_str(&format!(
-        "{} layers: {} reused ({}), {} to make; {}\n",
+        "{} layers: {} reused ({}),{from_cache} {made} to make; {}\n",
         all.len(),
         reused.len(),
-        format::bytes(reused.iter().filter_map(|fate| fate.size).sum()),
-        all.len() - reused.len(),
+        format::bytes(bytes(&reused)),
         fetch.text(),
     ));
     print(&text)

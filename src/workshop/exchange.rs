@@ -1,5 +1,6 @@
 //! What passes between the workshop and the cache: layers that others have made, and layers for them.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -111,6 +112,27 @@ impl Workshop<'_> {
         };
         imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), &offered, |_| false, work)?;
         Ok(sent.into_inner())
+    }
+
+    /// What the cache has of some layers: bytes by key.
+    ///
+    /// # Errors
+    /// As for any reading of the store. What is wrong with the cache is told as [`Progress::CacheTrouble`].
+    pub fn in_cache(&self, specs: &[&LayerSpec]) -> Result<BTreeMap<String, u64>, Error> {
+        let Some(cache) = self.cache else { return Ok(BTreeMap::new()) };
+        let found = Mutex::new(BTreeMap::new());
+        let work = |spec: &&LayerSpec| -> Result<(), Error> {
+            match cache.size(&spec.key) {
+                Ok(size) => lock(&found).extend(size.map(|size| (spec.key.clone(), size))),
+                Err(error @ (Error::Cache { .. } | Error::Oci(_))) => {
+                    (self.on_progress)(Progress::CacheTrouble(&error));
+                }
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        };
+        imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), specs, |_| false, work)?;
+        Ok(found.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 }
 

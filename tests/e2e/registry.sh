@@ -190,6 +190,8 @@ for layer in $(manifest runtime | python3 -c 'import json, sys; print(*(l["diges
     ! [ -e "$scratch/bare/blobs/sha256/${layer#sha256:}" ] || die "a base's layer was fetched for a push"
 done
 equal "$(value "$(cat "$scratch/pushed.json")" 'r["images"][0]["digest"]')" "$(cut -d' ' -f2 "$scratch/built")" "the digest of a bare host"
+over "$scratch/bare" plan | grep -q "^  base .* layers of docker://127.0.0.1:$plain/team/runtime:latest, .* of them not here" ||
+    die "plan says nothing of the base's layers"
 other=$(over "$scratch/bare" push "docker://127.0.0.1:$tls/above" --locked --ca-file "$scratch/ca.crt" --json --quiet)
 equal "$(value "$other" 'r["images"][0]["digest"]')" "$(cut -d' ' -f2 "$scratch/built")" "the digest in another registry"
 
@@ -219,6 +221,9 @@ made='sum(l["made"] for i in r["images"] for p in i["platforms"] for l in p["lay
 one=$(host one --quiet)
 [ "$(value "$one" "$made")" -gt 20 ] || die "the first host made too little"
 mv "$project/vendor" "$scratch/vendor"
+plan=$(cd "$project" && "$imgforge" --store "$scratch/host-none" plan --cache "$cache" --json --quiet)
+equal "$(value "$plan" '[r["totals"][name] for name in ("made", "fetched_files")], r["totals"]["taken"] == r["totals"]["layers"]')" \
+    "([0, 0], True)" "what a bare host plans to make and to fetch, and that it takes all layers"
 two=$(host two --locked 2> "$scratch/two.log") || die "the second host: $(cat "$scratch/two.log")"
 equal "$(value "$two" "$made")" 0 "layers made by the second host"
 equal "$(value "$two" '[i["digest"] for i in r["images"]]')" "$(value "$one" '[i["digest"] for i in r["images"]]')" "the second host's digests"
