@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Environment, OnConflict};
-use crate::conflicts::Conflict;
+use crate::conflicts::{self, Conflict};
 use crate::error::Error;
 use crate::plan::Rank;
 use crate::project::codec;
@@ -84,7 +84,9 @@ pub(crate) fn settle(
         Some(found) => found,
         None => {
             let found = find(name, &packages, &wheels, workshop, layers)?;
-            workshop.store.put_record(FOUND, &key, &found, &[])?;
+            if conflicts::are_here(layers) {
+                workshop.store.put_record(FOUND, &key, &found, &[])?;
+            }
             found
         }
     };

@@ -239,7 +239,7 @@ pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)])
 }
 
 /// Whether all listings were compared with what they list. What follows from others is not remembered.
-fn are_here(layers: &[(LayerSpec, Made)]) -> bool {
+pub(crate) fn are_here(layers: &[(LayerSpec, Made)]) -> bool {
     layers.iter().all(|(_, made)| made.is_here)
 }
 
