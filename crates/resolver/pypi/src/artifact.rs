@@ -11,6 +11,7 @@ use uv_distribution_filename::WheelFilename;
 use uv_distribution_types::{
     BuiltDist, Dist, Name as _, Node, RegistryBuiltWheel, Resolution, ResolvedDist, SourceDist,
 };
+use uv_normalize::PackageName;
 use uv_pypi_types::{HashAlgorithm, HashDigest, HashDigests};
 
 use crate::error::{Error, Reason, Unusable, plain_text};
@@ -19,13 +20,21 @@ use crate::error::{Error, Reason, Unusable, plain_text};
 pub(crate) struct Gathered {
     artifacts: BTreeMap<String, Artifact>,
     unusable: Vec<Unusable>,
+    /// Packages of which a source distribution will do.
+    built: Vec<PackageName>,
     /// The command that adds missing hashes.
     mend: &'static str,
 }
 
 impl Gathered {
     pub(crate) fn new(mend: &'static str) -> Self {
-        Self { artifacts: BTreeMap::new(), unusable: Vec::new(), mend }
+        Self { artifacts: BTreeMap::new(), unusable: Vec::new(), built: Vec::new(), mend }
+    }
+
+    /// Takes source distributions of these packages for what they are.
+    pub(crate) fn building(mut self, names: Vec<PackageName>) -> Self {
+        self.built = names;
+        self
     }
 
     pub(crate) fn refuse(&mut self, name: &str, version: Option<String>, reason: Reason) {
@@ -60,6 +69,9 @@ impl Gathered {
             let version = version.as_ref().map(ToString::to_string);
             match dist.as_ref() {
                 Dist::Built(wheel) => self.wheel(wheel, version, hashes),
+                Dist::Source(source) if self.built.contains(source.name()) => {
+                    self.sdist(source, version, hashes);
+                }
                 Dist::Source(source) => self.source(source, version, project),
             }
         }
@@ -108,6 +120,49 @@ impl Gathered {
             Ok((location, file)) => self.insert(Artifact { name, version, file, location, sha256, size }),
             Err(message) => {
                 self.refuse(&name, Some(version), Reason::Location { message: plain_text(&message) })
+            }
+        }
+    }
+
+    /// A source distribution that somebody builds.
+    fn sdist(&mut self, dist: &SourceDist, version: Option<String>, node: &HashDigests) {
+        let name = dist.name().to_string();
+        let (url, hashes, size) = match dist {
+            SourceDist::Registry(dist) => {
+                let url = dist.file.url.to_url().map(|url| url.as_str().to_owned());
+                (url.map_err(|error| error.to_string()), dist.file.hashes.as_slice(), dist.file.size)
+            }
+            SourceDist::DirectUrl(dist) => (Ok(dist.location.as_str().to_owned()), node.as_slice(), None),
+            SourceDist::Path(dist) => (Ok(dist.url.as_str().to_owned()), node.as_slice(), None),
+            _ => {
+                let origin = dist.to_string();
+                return self.refuse(&name, version, Reason::Source { origin });
+            }
+        };
+        let Some(sha256) = sha256(hashes) else {
+            let reason = Reason::NoHash { file: name.clone(), mend: self.mend };
+            return self.refuse(&name, version, reason);
+        };
+        let place = url.and_then(|url| {
+            let location = location(&url)?;
+            let end = match &location {
+                Location::Path(path) => path.to_string_lossy().into_owned(),
+                Location::Url(url) => url.split('?').next().unwrap_or_default().to_owned(),
+            };
+            let file = end.rsplit('/').next().unwrap_or_default();
+            let file =
+                percent_encoding::percent_decode_str(file).decode_utf8().unwrap_or_default().into_owned();
+            let clean = |char: char| char.is_ascii_alphanumeric() || "-_.+!".contains(char);
+            match file.chars().all(clean) && !file.is_empty() && !file.starts_with('.') {
+                true => Ok((location, file)),
+                false => Err(format!("{file:?} is no file name of a source distribution")),
+            }
+        });
+        let version = version.unwrap_or_default();
+        match place {
+            Ok((location, file)) => self.insert(Artifact { name, version, file, location, sha256, size }),
+            Err(message) => {
+                self.refuse(&name, Some(version), Reason::Location { message: plain_text(&message) });
             }
         }
     }

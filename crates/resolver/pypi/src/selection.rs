@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::str::FromStr as _;
 
-use uv_normalize::{DefaultGroups, ExtraName, GroupName};
+use uv_normalize::{DefaultGroups, ExtraName, GroupName, PackageName};
 
 use crate::error::{Error, plain, plain_text};
 
 /// What of a lock is wanted: which project's dependencies, with which extras and dependency groups.
 ///
 /// The default is what an image wants: the dependencies of the project, without the project itself, without extras and
-/// without development groups. Nothing is ever built from source: a package without a wheel is an error.
+/// without development groups. Nothing is built from source here: a package without a wheel is an error, unless somebody is said to build it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The workspace member whose dependencies are wanted. Without: the project at the workspace's root, or every
@@ -26,6 +26,10 @@ pub struct Selection {
     pub all_groups: bool,
     /// What becomes of the groups that are meant to be installed unasked.
     pub default_groups: Defaults,
+    /// Packages of which the source distribution is wanted, for somebody to build; of a `uv.lock` alone.
+    pub build: Vec<String>,
+    /// Packages of which it will do where there is no wheel; likewise.
+    pub buildable: Vec<String>,
     /// Whether the project and the workspace's members are wanted too. No lock has wheels of them, so this is refused
     /// with a word on what to do instead.
     pub install_project: bool,
@@ -50,6 +54,13 @@ impl Selection {
         let wrong =
             |name: &str| Error::Extra { file: file.to_owned(), name: plain_text(name), extras: Vec::new() };
         self.extras.iter().map(|name| ExtraName::from_str(name).map_err(|_| wrong(name))).collect()
+    }
+
+    /// Packages that somebody builds, as uv names them: those that are built, then those that may be.
+    pub(crate) fn built_names(&self) -> (Vec<PackageName>, Vec<PackageName>) {
+        let names =
+            |names: &[String]| names.iter().filter_map(|name| PackageName::from_str(name).ok()).collect();
+        (names(&self.build), names(&self.buildable))
     }
 
     pub(crate) fn group_names(&self, file: &Path) -> Result<Vec<GroupName>, Error> {

@@ -12,7 +12,7 @@ use std::str::FromStr as _;
 use imgforge_resolver_core::{Artifact, Target};
 use uv_configuration::{
     BuildOptions, DependencyGroups, DependencyGroupsWithDefaults, ExtrasSpecification,
-    ExtrasSpecificationWithDefaults, InstallOptions,
+    ExtrasSpecificationWithDefaults, InstallOptions, NoBinary, NoBuild,
 };
 use uv_distribution_types::{BuiltDist, Dist, Node, ResolvedDist};
 use uv_normalize::{DEV_DEPENDENCIES, DefaultExtras, DefaultGroups, ExtraName, GroupName, PackageName};
@@ -58,6 +58,7 @@ pub fn uv_lock(
         }
         let roots = roots(&lock, file, selection.package.as_deref())?;
         let folder = folder(file)?;
+        let (built, buildable) = selection.built_names();
         let project = Project {
             folder: &folder,
             lock: &lock,
@@ -65,6 +66,8 @@ pub fn uv_lock(
             roots,
             target: &environment.words,
             foreign: RefCell::new(Vec::new()),
+            buildable: built.iter().cloned().chain(buildable).collect(),
+            built,
         };
         let (extras, groups) = project.asked(text, file, pyproject, selection)?;
         project.check_conflicts(file, &extras, &groups)?;
@@ -175,6 +178,10 @@ struct Project<'lock> {
     target: &'lock str,
     /// The packages whose wheels are all for other targets.
     foreign: RefCell<Vec<Unusable>>,
+    /// Packages of which the source distribution is wanted.
+    built: Vec<PackageName>,
+    /// Those, and packages of which it will do.
+    buildable: Vec<PackageName>,
 }
 
 impl<'lock> Project<'lock> {
@@ -337,12 +344,13 @@ impl<'lock> Project<'lock> {
                 &environment.tags,
                 extras,
                 groups,
-                &BuildOptions::default(),
+                &BuildOptions::new(NoBinary::Packages(self.built.clone()), NoBuild::None),
                 &install,
             )
             .map_err(|error| Error::Select { file: file.to_owned(), message: plain(&error) })?;
 
-        let mut gathered = Gathered::new("run `uv lock`, and see that the index publishes SHA-256 hashes");
+        let mut gathered = Gathered::new("run `uv lock`, and see that the index publishes SHA-256 hashes")
+            .building(self.buildable.clone());
         for Unusable { name, version, reason } in self.foreign.borrow_mut().drain(..) {
             gathered.refuse(&name, version, reason);
         }
@@ -383,7 +391,7 @@ impl<'lock> Installable<'lock> for Project<'lock> {
             }
             _ => false,
         };
-        if wheel {
+        if wheel || self.buildable.contains(package.name()) {
             return node;
         }
         // What uv would take on some other target, if there is any.
