@@ -223,6 +223,12 @@ fn merged(path: &str) -> String {
     MERGED.iter().find_map(below).unwrap_or_else(|| path.to_owned())
 }
 
+/// Whether a link is one of those that merging consists of.
+fn is_merge(path: &str, target: &str) -> bool {
+    let target = target.trim_start_matches("../").trim_start_matches('/');
+    MERGED.contains(&(path, target))
+}
+
 /// Reads a package from its scratch file.
 struct Reader {
     source: Arc<Source>,
@@ -315,6 +321,8 @@ impl Reader {
                 self.links.entry(target).or_default().push(path);
                 return Ok(());
             }
+            // The skeleton has it; since Debian 13, base-files does too.
+            MemberKind::Symlink(target) if is_merge(&name, target) => return Ok(()),
             MemberKind::Symlink(target) if target.is_empty() => {
                 return Err(link_error(target, "the target is empty"));
             }

@@ -156,6 +156,9 @@ fn usr_is_merged() {
     check(&[file("./bin/a", "1"), file("./usr/bin/a", "2")], Err("two entries"));
     check(&[folder("./var/run/", 0o755), file("./var/run/a", "")], Ok("/run/\n/run/a 644 "));
     check(&[file("./bin", "")], Ok("/usr/\n/usr/bin 644 "));
+    let merges = [link("./bin", "usr/bin"), link("./var/run", "/run"), link("./var/lock", "../run/lock")];
+    check(&merges, Ok(""));
+    check(&[link("./bin", "usr/sbin")], Ok("/usr/\n/usr/bin -> usr/sbin"));
 }
 
 #[test]
