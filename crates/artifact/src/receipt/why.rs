@@ -183,13 +183,18 @@ fn without<'a>(one: Option<&&'a Axis>, other: Option<&&Axis>) -> Vec<&'a Resolve
     parts
 }
 
-/// An axis by its label and those of its parts that matter.
+/// An axis by its label and those of its parts that matter, of many the first ones.
 fn in_words(axis: &Axis, parts: Vec<&Resolved>) -> String {
-    let parts: Vec<_> =
-        parts.into_iter().map(|part| format!("{} {}", part.title, short(&part.digest))).collect();
-    match parts.is_empty() {
+    const SHOWN: usize = 6;
+    let more = parts.len().saturating_sub(SHOWN);
+    let mut words: Vec<_> =
+        parts.into_iter().take(SHOWN).map(|part| format!("{} {}", part.title, short(&part.digest))).collect();
+    if more > 0 {
+        words.push(format!("{more} more"));
+    }
+    match words.is_empty() {
         true => axis.label.clone(),
-        false => format!("{} ({})", axis.label, parts.join(", ")),
+        false => format!("{} ({})", axis.label, words.join(", ")),
     }
 }
 
