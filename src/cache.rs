@@ -2,7 +2,7 @@
 //!
 //! An entry is a manifest whose tag is the layer's key. Its config is the layer's [`LayerRecord`], its layers are the layer
 //! and the listing of what is in it: a registry keeps all of them for as long as it keeps the tag, and any tool that
-//! copies images copies the cache.
+//! copies images copies the cache. Artifacts that were built are there too ([`artifact`]).
 //!
 //! ```text
 //! docker://HOST/NAME:<key>
@@ -24,6 +24,8 @@
 //! verified at once. What is left is verified when the bytes are fetched after all. When they never are, the registry has
 //! them under their digest, and only the listing is believed: it decides which of two packages has a path that both bring,
 //! and whether application files lie where a package has its own. What was found out by it is not kept.
+
+mod artifact;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -274,7 +276,7 @@ impl<'a> Cache<'a> {
         let listing_path = store.blob_path(&record.listing);
         let listing_size = fs_err::metadata(&listing_path)?.len();
         let listing = Descriptor::new(MediaType::from(LISTING_TYPE), record.listing, listing_size);
-        let manifest = manifest(&config, [&layer, &listing])?;
+        let manifest = manifest(RECORD_TYPE, &config, &[&layer, &listing])?;
         if there.is_some_and(|there| there.digest == manifest.descriptor().digest) {
             return Ok(0);
         }
@@ -319,7 +321,7 @@ impl<'a> Cache<'a> {
 }
 
 /// An artifact's manifest. Source: OCI image specification, "Guidelines for Artifact Usage".
-fn manifest(config: &Blob, layers: [&Descriptor; 2]) -> Result<Blob, Error> {
+fn manifest(kind: &str, config: &Blob, layers: &[&Descriptor]) -> Result<Blob, Error> {
     let descriptor = |descriptor: &Descriptor| {
         json!({
             "mediaType": descriptor.media_type.as_ref(),
@@ -330,9 +332,9 @@ fn manifest(config: &Blob, layers: [&Descriptor; 2]) -> Result<Blob, Error> {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MediaType::ImageManifest.as_ref(),
-        "artifactType": RECORD_TYPE,
+        "artifactType": kind,
         "config": descriptor(config.descriptor()),
-        "layers": layers.map(descriptor),
+        "layers": layers.iter().map(|layer| descriptor(layer)).collect::<Vec<_>>(),
     });
     Ok(Blob::new(MediaType::ImageManifest, canonical(&manifest)?))
 }

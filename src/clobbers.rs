@@ -17,8 +17,9 @@ use imgforge_oci::Digest;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, Environment, OnConflict};
+use crate::config::{Config, Environment, LinkScripts, OnConflict};
 use crate::conflicts::{self, Conflict};
+use crate::derived::{self, Ground};
 use crate::error::Error;
 use crate::plan::Rank;
 use crate::project::codec;
@@ -48,6 +49,7 @@ pub(crate) fn settle(
     config: &Config,
     units: &[&Arc<Unit>],
     workshop: &Workshop<'_>,
+    ground: &Ground<'_>,
     layers: &mut Vec<(LayerSpec, Made)>,
 ) -> Result<Vec<Conflict>, Error> {
     let prefix = environment.prefix.trim_end_matches('/');
@@ -122,6 +124,18 @@ pub(crate) fn settle(
         let above =
             layers.iter().rposition(|(spec, _)| spec.rank() <= Rank::CondaPackages).map_or(0, |at| at + 1);
         layers.splice(above..above, made.into_iter().map(|made| (spec.clone(), made)));
+    }
+    if environment.link_scripts == Some(LinkScripts::Run) {
+        let has_script = |package: &CondaUnit| {
+            let script = format!("{prefix}/bin/.{}-post-link.sh", package.package.name);
+            found.scripts.iter().any(|(_, path)| *path == script)
+        };
+        let own: Vec<&CondaUnit> = packages
+            .iter()
+            .map(|(_, package)| package.as_ref())
+            .filter(|package| has_script(package))
+            .collect();
+        derived::link_scripts(ground, workshop, name, &own, layers)?;
     }
     Ok(conflicts)
 }

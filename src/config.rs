@@ -4,6 +4,7 @@
 //! resolved, and what can't be meant is refused with the place in the file. It reads no other file and decides nothing
 //! that a lock or a base would have to be looked at for.
 
+mod artifact;
 mod check;
 mod environment;
 mod image;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 use crate::transport::Transport;
 
+pub use artifact::{Artifact, Source, SourceFile};
 pub use check::ConfigError;
 pub use environment::{Environment, LinkScripts, OnConflict};
 pub use image::{FileSpec, Image, User};
@@ -32,6 +34,8 @@ pub struct Config {
     pub bases: BTreeMap<String, Base>,
     /// `[env.NAME]`.
     pub environments: BTreeMap<String, Environment>,
+    /// `[artifact.NAME]`.
+    pub artifacts: BTreeMap<String, Artifact>,
     /// `[image.NAME]`, with `extends` resolved; by `NAME[axis=value,…]` where the matrix has several of one name.
     pub images: BTreeMap<String, Image>,
 }
@@ -70,6 +74,9 @@ pub(crate) struct File {
     /// Locked environments.
     #[serde(default)]
     env: BTreeMap<String, Environment>,
+    /// What is built once, in a sandbox.
+    #[serde(default)]
+    artifact: BTreeMap<String, artifact::ArtifactTable>,
     /// Images.
     #[serde(default)]
     image: BTreeMap<String, image::ImageTable>,
@@ -171,6 +178,9 @@ pub(crate) struct BaseTable {
     components: Vec<String>,
     /// OpenPGP keyring that the archive's signatures are verified with. Default: the host's.
     keyring: Option<PathBuf>,
+    /// Run the packages' maintainer scripts in the sandbox, as one further layer: certificates' bundle, alternatives such as
+    /// `cc`, the linker's cache. Debian's essential packages come too, since scripts may count on them. Default: no.
+    configure: bool,
     /// An image: `docker://HOST/NAME:TAG`, `docker://HOST/NAME@sha256:…`, `oci:DIR:REF`, `oci-archive:FILE:REF` or
     /// `docker-archive:FILE:NAME:TAG`. Paths are relative to images.toml.
     image: Option<String>,
@@ -228,4 +238,6 @@ pub struct Debian {
     pub keyring: Option<PathBuf>,
     /// Whether the mirrors are of a past day, so that their indexes may have expired.
     pub snapshot: bool,
+    /// Whether the packages' maintainer scripts are run.
+    pub configure: bool,
 }

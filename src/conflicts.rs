@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clobbers;
 use crate::config::{Config, Image, OnConflict};
+use crate::derived::Ground;
 use crate::error::Error;
 use crate::plan::Rank;
 use crate::project::codec;
@@ -46,6 +47,7 @@ pub(crate) fn settle(
     table: &Image,
     units: &[&Arc<Unit>],
     workshop: &Workshop<'_>,
+    ground: &Ground<'_>,
     layers: &mut Vec<(LayerSpec, Made)>,
 ) -> Result<Vec<Conflict>, Error> {
     let mut conflicts = Vec::new();
@@ -55,7 +57,7 @@ pub(crate) fn settle(
         if environment.into.is_some() {
             continue;
         }
-        let linked = clobbers::settle(name, environment, config, units, workshop, layers)?;
+        let linked = clobbers::settle(name, environment, config, units, workshop, ground, layers)?;
         conflicts.extend(linked);
         let wheels = wheels_at(layers, &environment.prefix);
         let found = match known(workshop, &wheels)? {

@@ -43,13 +43,16 @@ pub fn request(base: &Debian, architecture: Architecture) -> Result<String, Erro
     let mut packages = base.packages.clone();
     packages.sort();
     packages.dedup();
-    let request = json!({
+    let mut request = json!({
         "suite": base.suite,
         "packages": packages,
         "mirrors": base.mirrors,
         "components": base.components,
         "architecture": architecture,
     });
+    if base.configure {
+        request["essential"] = json!(true);
+    }
     Ok(Digest::of(&json::canonical(&request)?).hex())
 }
 
@@ -99,7 +102,11 @@ pub fn resolve(
         .map(|(url, text)| parse_packages(text, url))
         .collect::<Result<Vec<Index<'_>>, _>>()
         .map_err(|error| failed(error.into()))?;
-    let packages: Vec<&str> = base.packages.iter().map(String::as_str).collect();
+    let essential = match base.configure {
+        true => archive::essential(&indexes, architecture.as_str()).map_err(|error| failed(error.into()))?,
+        false => Vec::new(),
+    };
+    let packages: Vec<&str> = base.packages.iter().chain(&essential).map(String::as_str).collect();
     // The skeleton has the merged /usr that this package's script would make, with the help of all of perl. What needs
     // it is content with `usr-is-merged`.
     let request = archive::Request {

@@ -30,6 +30,8 @@ pub struct Selected {
     pub scheme: Option<Scheme>,
     /// The wheels, by name.
     pub artifacts: Vec<Artifact>,
+    /// Wheels that are still to be built: their keys for a person, and their keys.
+    pub pending: Vec<(String, String)>,
 }
 
 /// What an environment has besides wheels.
@@ -77,6 +79,10 @@ pub struct Context<'a> {
     pub store: &'a Store,
     /// Gets what a lock has only the MD5 of.
     pub fetcher: &'a Fetcher,
+    /// Packages of which the source distribution is wanted, to be built.
+    pub built: &'a [String],
+    /// Packages of which it will do where there is no wheel.
+    pub buildable: &'a [String],
     /// Whether the network is out of bounds.
     pub offline: bool,
 }
@@ -137,7 +143,12 @@ fn venv(environment: &Environment, context: &Context<'_>, lock: &mut ImagesLock)
         libc: libc(environment, context)?,
     };
     let artifacts = artifacts(environment, context, &target, lock)?;
-    Ok(Selected { ground: Ground::Venv { interpreter, version }, scheme: Some(scheme), artifacts })
+    Ok(Selected {
+        ground: Ground::Venv { interpreter, version },
+        scheme: Some(scheme),
+        artifacts,
+        pending: Vec::new(),
+    })
 }
 
 /// A lock of wheels, installed into a conda environment.
@@ -179,7 +190,7 @@ fn into(
             ),
         ));
     }
-    Ok(Selected { ground: Ground::Other, scheme: Some(scheme), artifacts })
+    Ok(Selected { ground: Ground::Other, scheme: Some(scheme), artifacts, pending: Vec::new() })
 }
 
 /// Whether images.toml says that a package is not to be installed. Names are compared as PEP 503 normalises them.
@@ -368,6 +379,8 @@ fn artifacts(
         extras: environment.extras.clone(),
         groups: environment.groups.clone(),
         default_groups: if environment.default_groups { Defaults::With } else { Defaults::Format },
+        build: context.built.to_vec(),
+        buildable: context.buildable.to_vec(),
         ..Selection::default()
     };
     match kind {
@@ -443,6 +456,8 @@ mod tests {
             cache: Path::new(""),
             store: &store,
             fetcher: &fetcher,
+            built: &[],
+            buildable: &[],
             offline: true,
         };
         let found = python(&environment, &context)

@@ -219,6 +219,35 @@ pub enum Error {
         /// The script's path in the image.
         script: TreePath,
     },
+    /// Packages' own scripts can't be run, or fail.
+    #[error("{place}: {title}")]
+    Scripts {
+        /// The table of images.toml.
+        place: String,
+        /// What the scripts are for.
+        title: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A smoke command can't be run.
+    #[error("image {image}: its smoke commands can't be run")]
+    Smoke {
+        /// Its name in images.toml.
+        image: String,
+        /// Why.
+        #[source]
+        source: imgforge_sandbox::Error,
+    },
+    /// An artifact can't be resolved or built.
+    #[error("[artifact.{artifact}]")]
+    Artifact {
+        /// Its name in images.toml, or the package.
+        artifact: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Application files lie where they would hide what is below them.
     #[error("{second}: {path} is in {first}")]
     Covered {
@@ -283,6 +312,11 @@ impl Error {
                 Some("restore the file from version control, or remove it and run `imgforge lock`".to_owned())
             }
             Self::Fetch(error) => error.hint(),
+            Self::Smoke { source, .. } => source.hint().map(str::to_owned),
+            Self::Artifact { source, .. } | Self::Scripts { source, .. } => source
+                .downcast_ref::<imgforge_sandbox::Error>()
+                .and_then(imgforge_sandbox::Error::hint)
+                .map(str::to_owned),
             Self::Base { source, .. } => source.hint(),
             Self::NotPinned { .. } => {
                 Some("bring it back, or follow what is there now with `imgforge lock --upgrade`".to_owned())
@@ -301,7 +335,8 @@ impl Error {
                 "lock them together, or leave one out with `no-install-package` in its environment".to_owned(),
             ),
             Self::LinkScript { environment, .. } => Some(format!(
-                "set `link-scripts = \"ignore\"` in [env.{environment}] if the package works without it"
+                "set `link-scripts = \"run\"` in [env.{environment}] to have it run in the sandbox, or \"ignore\" if the package works \
+                 without it"
             )),
             Self::Covered { .. } => {
                 Some("choose another `dest`, or leave the file out with `exclude`".to_owned())

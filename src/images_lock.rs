@@ -30,6 +30,8 @@ pub struct ImagesLock {
     pub debian: BTreeMap<(String, Architecture), DebianPins>,
     /// Pinned wheels by environment, platform and base. One environment may be installed on several bases.
     pub environments: BTreeMap<(String, String), EnvironmentPins>,
+    /// What came out of building artifacts, by key.
+    pub artifacts: BTreeMap<String, BuiltArtifact>,
     /// Outcomes by image and platform.
     pub images: BTreeMap<(String, String), Outcome>,
 }
@@ -79,6 +81,24 @@ pub struct EnvironmentPins {
     pub artifacts: Vec<Artifact>,
     /// Conda packages, in the order in which they are linked. They have their SHA-256 and no record.
     pub packages: Vec<CondaPackage>,
+}
+
+/// What came out of building an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BuiltArtifact {
+    /// Its name in images.toml.
+    pub name: String,
+    /// Its key for a reader: `flash-attn 2.8.3 · cu128 · torch 2.9.0 · cp311`.
+    pub title: String,
+    /// The key that it was built under.
+    pub key: String,
+    /// The file that came out.
+    pub file: String,
+    /// Of its bytes: 64 hexadecimal digits.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// What came out of building an image.
@@ -152,6 +172,8 @@ struct File {
     debian: Vec<DebianTable>,
     #[serde(default)]
     environment: Vec<EnvironmentTable>,
+    #[serde(default)]
+    artifact: Vec<BuiltArtifact>,
     #[serde(default)]
     image: Vec<ImageTable>,
 }
@@ -268,6 +290,7 @@ impl ImagesLock {
             bases: bases.collect(),
             debian: debian.collect(),
             environments: environments.collect(),
+            artifacts: file.artifact.into_iter().map(|it| (it.key.clone(), it)).collect(),
             images: images.collect(),
         })
     }
@@ -305,6 +328,15 @@ impl ImagesLock {
                     "packages",
                     pins.packages.iter().map(|package| line(&CondaLine::of(package))),
                 );
+            }
+        }
+        let mut artifacts: Vec<&BuiltArtifact> = self.artifacts.values().collect();
+        artifacts.sort_by_key(|artifact| (&artifact.name, &artifact.key));
+        for artifact in artifacts {
+            text.push_str("\n[[artifact]]\n");
+            let value = serde_json::to_value(artifact).unwrap_or_default();
+            for key in ["name", "title", "key", "file", "sha256", "size"] {
+                text.push_str(&format!("{key} = {}\n", inline(&value[key])));
             }
         }
         for ((name, platform), outcome) in &self.images {
@@ -376,6 +408,13 @@ impl File {
                 let expected = "a path below the prefix, without `..`";
                 at.expect("site-packages", &python.site_packages, expected, is_below)?;
             }
+        }
+        for artifact in &self.artifact {
+            let at = Place { table: "artifact", name: &artifact.name, entry: &artifact.title };
+            at.expect("title", &artifact.title, "text without control characters", is_text)?;
+            at.sha256("key", &artifact.key)?;
+            at.sha256("sha256", &artifact.sha256)?;
+            at.expect("file", &artifact.file, "a file's name without folders", is_word)?;
         }
         for table in &self.image {
             for layer in &table.layers {
@@ -665,6 +704,16 @@ mod tests {
                     packages: vec![conda],
                 },
             )]
+            .into(),
+            artifacts: [BuiltArtifact {
+                name: "x".into(),
+                title: "x 1 · cp311".into(),
+                key: Digest::of(b"key").hex(),
+                file: "x-1-cp311-cp311-linux_x86_64.whl".into(),
+                sha256: digest.hex(),
+                size: 7,
+            }]
+            .map(|it| (it.key.clone(), it))
             .into(),
             images: [(
                 ("i".to_owned(), "linux/amd64".to_owned()),

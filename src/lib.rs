@@ -13,12 +13,14 @@
 //! [`project`] joins them. The library never talks to the user and reads neither the clock nor the environment: what it
 //! needs of the host is given to it as [`project::Tools`].
 
+pub mod artifacts;
 pub mod bases;
 pub mod cache;
 mod clobbers;
 pub mod config;
 pub mod conflicts;
 pub mod debian;
+mod derived;
 pub mod diff;
 pub mod environments;
 mod error;
@@ -30,6 +32,8 @@ pub mod images_lock;
 pub mod plan;
 pub mod project;
 pub mod push;
+mod rootfs;
+pub mod smoke;
 pub mod survey;
 pub mod transport;
 pub mod unit;

@@ -33,6 +33,8 @@ pub enum Rank {
     CondaPackages,
     /// Wheels.
     Packages,
+    /// What artifacts' scripts have left.
+    Artifacts,
     /// Application files.
     Files,
     /// Users and groups; above the files, so that a user's home keeps its owner and mode when files lie in it.

@@ -17,11 +17,13 @@ use imgforge_resolver::debian::PinnedPackage;
 use imgforge_resolver::{Architecture, LockKind};
 use imgforge_store::Store;
 
+use crate::artifacts::{self, Resolved};
 use crate::bases::{self, BaseImage, Root};
 use crate::cache::{Cache, Vouched};
-use crate::config::{Base, Compression, Config, Debian, FileSpec, Image as ImageTable};
+use crate::config::{Base, Compression, Config, Debian, Environment, FileSpec, Image as ImageTable, Source};
 use crate::conflicts::{self, Conflict};
 use crate::debian::{self, Host};
+use crate::derived;
 use crate::environments::{self, Ground, Selected};
 use crate::error::Error;
 use crate::facts::Facts;
@@ -63,9 +65,18 @@ pub struct Tools<'a> {
     pub vouched: Option<&'a Vouched>,
     /// What is known of the host.
     pub host: &'a Host,
+    /// Images whose artifacts are built where they are not there; those of others are pending.
+    pub building: &'a [String],
+    /// An artifact that is built again, although it is there, and not kept.
+    pub rebuild: Option<&'a str>,
+    /// Called with what a failed build has left, to look around in it.
+    pub shell: Option<OnFailure<'a>>,
     /// Who is told.
     pub on_progress: OnProgress<'a>,
 }
+
+/// Called with what a failed build has left.
+pub type OnFailure<'a> = &'a (dyn Fn(artifacts::Failed<'_>) + Sync);
 
 /// An image for one platform, as units.
 #[derive(Clone, Debug)]
@@ -89,6 +100,8 @@ pub struct Prepared {
     pub images: Vec<PreparedImage>,
     /// URLs of the Debian mirrors.
     pub mirrors: Vec<String>,
+    /// The artifacts that images use.
+    pub artifacts: Vec<Resolved>,
 }
 
 /// The layers of all images, described.
@@ -232,10 +245,21 @@ impl Project {
             .collect();
         mirrors.sort();
         mirrors.dedup();
+        let mut artifacts = Vec::new();
         for platform in self.platforms() {
             let architecture = architecture(&platform)?;
             let bases = self.bases(tools, &platform, lock)?;
-            let environments = self.environments(tools, architecture, &bases, lock)?;
+            let mut environments = self.environments(tools, architecture, &bases, lock)?;
+            let context = artifacts::Context {
+                config: &self.config,
+                folder: &self.folder,
+                platform: &platform,
+                bases: &bases,
+                tools,
+                mirrors: &mirrors,
+                lock: &self.lock,
+            };
+            let resolved = artifacts::settle(&context, &mut environments)?;
             for (name, table) in &self.config.images {
                 let Some((root, facts)) = bases.get(&table.base) else { continue };
                 let merged = match root {
@@ -252,9 +276,7 @@ impl Project {
                 }
                 let mut own = Vec::new();
                 if let Root::Debian(packages) = root {
-                    own.push(units.add(Unit::skeleton(architecture)));
-                    own.extend(packages.iter().map(|package| units.add(Unit::debian(package.clone()))));
-                    own.push(units.add(Unit::debian_glue(Arc::clone(packages))));
+                    own.extend(debian_units(packages, &platform)?.into_iter().map(|unit| units.add(unit)));
                 }
                 for (environment, selected) in
                     table.environments.iter().filter_map(|name| Some((name, environments.get(name)?)))
@@ -266,6 +288,9 @@ impl Project {
                     own.extend(parts.map(|unit| units.add(unit)));
                 }
                 check_twice(name, own.iter().filter_map(|&unit| units.all.get(unit)))?;
+                own.extend(
+                    artifacts::units(&resolved, &table.artifacts)?.into_iter().map(|unit| units.add(unit)),
+                );
                 if !table.users.is_empty() {
                     let users = table.users.clone();
                     own.push(units.add(match root {
@@ -294,11 +319,13 @@ impl Project {
                     units: own,
                 });
             }
+            artifacts.extend(resolved);
         }
         hashes.keep()?;
         images.sort_by(|a, b| (&a.name, &a.platform).cmp(&(&b.name, &b.platform)));
         self.drop_unused_pins(lock)?;
-        Ok(Prepared { units: units.all, images, mirrors })
+        lock.artifacts = artifacts::outcome(&artifacts);
+        Ok(Prepared { units: units.all, images, mirrors, artifacts })
     }
 
     /// Where the layers of prepared images are looked up and made.
@@ -372,7 +399,12 @@ impl Project {
             conflicts::check_files(&workshop, &layers)?;
             let units: Vec<_> =
                 prepared_image.units.iter().filter_map(|&unit| prepared.units.get(unit)).collect();
-            let conflicts = conflicts::settle(&self.config, table, &units, &workshop, &mut layers)?;
+            let settings = &self.config.settings;
+            let ground = derived::Ground { tools, base: prepared_image.base.as_deref(), settings };
+            if matches!(self.config.bases.get(&table.base), Some(Base::Debian(base)) if base.configure) {
+                derived::configure(&ground, &workshop, &format!("[base.{}]", table.base), &mut layers)?;
+            }
+            let conflicts = conflicts::settle(&self.config, table, &units, &workshop, &ground, &mut layers)?;
             let described: Vec<_> = layers.iter().map(|(spec, made)| (spec, &made.record)).collect();
             let base = prepared_image.base.as_deref();
             let image = image::assemble(&self.config, table, &prepared_image.platform, base, &described)?;
@@ -527,8 +559,10 @@ impl Project {
                     (Root::Debian(packages), facts)
                 }
                 Base::Image(transport) => {
-                    // One that no image uses is not asked for.
-                    if !self.config.images.values().any(|image| image.base == *name) {
+                    // One that nothing uses is not asked for.
+                    let is_base = self.config.images.values().any(|image| image.base == *name);
+                    let is_builder = self.config.artifacts.values().any(|artifact| artifact.builder == *name);
+                    if !is_base && !is_builder {
                         continue;
                     }
                     let (image, facts) =
@@ -561,7 +595,19 @@ impl Project {
         Ok(packages.into())
     }
 
-    /// The environments that images use, each selected for the bases that it is used on.
+    /// The packages that an environment has built of their source distributions, and those that it may have built where
+    /// there is no wheel.
+    fn built(&self, name: &str, environment: &Environment) -> (Vec<String>, Vec<String>) {
+        let (mut built, mut buildable) = (Vec::new(), Vec::new());
+        for (artifact, table) in &self.config.artifacts {
+            let Source::Sdist { package } = &table.source else { continue };
+            let is_own = table.env.as_deref() == Some(name) || environment.artifacts.contains(artifact);
+            if is_own { &mut built } else { &mut buildable }.push(package.clone());
+        }
+        (built, buildable)
+    }
+
+    /// The environments that images and builds use, each selected for the bases that it is used on.
     fn environments(
         &self,
         tools: &Tools<'_>,
@@ -577,6 +623,10 @@ impl Project {
         for (name, environment) in own.into_iter().chain(into) {
             let users = self.config.images.values().filter(|image| image.environments.contains(name));
             let mut used: Vec<&str> = users.map(|image| image.base.as_str()).collect();
+            let builds = self.config.artifacts.values().filter(|artifact| {
+                [&artifact.env, &artifact.requires].into_iter().flatten().any(|env| env == name)
+            });
+            used.extend(builds.map(|artifact| artifact.builder.as_str()));
             used.sort_unstable();
             used.dedup();
             if used.is_empty() {
@@ -584,6 +634,7 @@ impl Project {
             }
             let used: Vec<(&str, &Facts)> =
                 used.into_iter().filter_map(|base| Some((base, bases.get(base)?.1.as_ref()))).collect();
+            let (built, buildable) = self.built(name, environment);
             let context = environments::Context {
                 folder: &self.folder,
                 settings: &self.config.settings,
@@ -593,6 +644,8 @@ impl Project {
                 cache: &cache,
                 store: tools.store,
                 fetcher: tools.fetcher,
+                built: &built,
+                buildable: &buildable,
                 offline: tools.offline,
             };
             let host = environment.into.as_ref().and_then(|into| match &selected.get(into)?.ground {
@@ -606,8 +659,15 @@ impl Project {
     }
 }
 
+/// What a Debian root filesystem is made of.
+pub(crate) fn debian_units(packages: &Arc<[PinnedPackage]>, platform: &Platform) -> Result<Vec<Unit>, Error> {
+    let skeleton = Unit::skeleton(architecture(platform)?);
+    let own = packages.iter().map(|package| Unit::debian(package.clone()));
+    Ok(std::iter::once(skeleton).chain(own).chain([Unit::debian_glue(Arc::clone(packages))]).collect())
+}
+
 /// What an environment is made of.
-fn units_of(selected: &Selected, lock: &str) -> Vec<Unit> {
+pub(crate) fn units_of(selected: &Selected, lock: &str) -> Vec<Unit> {
     let mut units = Vec::new();
     match (&selected.ground, &selected.scheme) {
         (Ground::Venv { interpreter, version }, Some(scheme)) => {
@@ -627,6 +687,7 @@ fn units_of(selected: &Selected, lock: &str) -> Vec<Unit> {
     if let Some(scheme) = &selected.scheme {
         units.extend(selected.artifacts.iter().map(|wheel| Unit::wheel(wheel.clone(), scheme.clone(), lock)));
     }
+    units.extend(selected.pending.iter().map(|(line, key)| Unit::pending(line, key)));
     units
 }
 

@@ -21,7 +21,7 @@ use crate::config::User;
 use crate::facts::Facts;
 use crate::plan::{Item, Rank};
 use crate::workshop::Workshop;
-use crate::{Error, clobbers, debian, users};
+use crate::{Error, artifacts, clobbers, debian, users};
 
 pub use conda::{Clobbers, CondaUnit};
 pub use input::{Input, Place};
@@ -95,6 +95,10 @@ pub enum Recipe {
     Winners(Vec<(Arc<Unit>, Vec<String>)>),
     /// Files of the host, read into a tree already.
     Files(Arc<Tree>),
+    /// Files that an artifact's script left: a tar in the store.
+    Built(Digest),
+    /// What is still to be built.
+    Pending,
     /// Some of a unit's files, where all of them are too many for a layer.
     Part {
         /// The unit.
@@ -229,6 +233,24 @@ impl Unit {
         Self::new(Rank::Packages, "winners", &title, None, &identity, Recipe::Winners(winners))
     }
 
+    /// What an artifact's script left, at the paths where it left it.
+    pub fn built(name: &str, title: &str, digest: Digest, size: u64) -> Self {
+        let identity = json!({"built": digest.hex()});
+        Self::new(Rank::Artifacts, name, title, Some(size), &identity, Recipe::Built(digest))
+    }
+
+    /// What packages' own scripts left.
+    pub fn derived(rank: Rank, title: &str, digest: Digest, size: u64) -> Self {
+        let identity = json!({"built": digest.hex()});
+        Self::new(rank, title, title, Some(size), &identity, Recipe::Built(digest))
+    }
+
+    /// An artifact that is not there: for a plan, which nothing is made of.
+    pub fn pending(line: &str, key: &str) -> Self {
+        let title = format!("{line} (to be built)");
+        Self::new(Rank::Packages, line, &title, None, &json!({"pending": key}), Recipe::Pending)
+    }
+
     /// Files of the host. `number` keeps the order of several.
     pub fn files(number: usize, destination: &str, tree: Tree) -> Self {
         let listing: Vec<_> = tree
@@ -282,6 +304,8 @@ impl Unit {
             Recipe::Skeleton(_)
             | Recipe::Environment { .. }
             | Recipe::CondaEnvironment { .. }
+            | Recipe::Built(_)
+            | Recipe::Pending
             | Recipe::UsersOver { .. }
             | Recipe::Files(_) => Vec::new(),
         }
@@ -339,6 +363,11 @@ impl Unit {
             Recipe::Conda(unit) => Ok(unit.plan(workshop)?.tree),
             Recipe::Clobbers(clobbers) => clobbers::tree(workshop, clobbers),
             Recipe::Files(tree) => Ok(Tree::clone(tree)),
+            Recipe::Built(digest) => {
+                let source = workshop.open(*digest)?;
+                artifacts::tree(&source).map_err(&named)
+            }
+            Recipe::Pending => Err(named("it is not built yet".into())),
             Recipe::Part { whole, part } => {
                 part.cut(&whole.tree(workshop)?).map_err(|error| named(error.into()))
             }

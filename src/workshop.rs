@@ -97,6 +97,14 @@ pub enum Progress<'a> {
     Taken(&'a LayerSpec, &'a LayerRecord),
     /// A layer is in the cache, and stays there until its bytes are needed.
     Found(&'a LayerSpec, &'a LayerRecord),
+    /// An artifact is being built; its key for a person.
+    Building(&'a str),
+    /// A build has printed a line: the artifact's name, and the line.
+    BuildLine(&'a str, &'a [u8]),
+    /// An artifact was built.
+    Built(&'a str, &'a imgforge_artifact::receipt::Receipt),
+    /// An artifact came from the cache.
+    TakenArtifact(&'a imgforge_artifact::receipt::Receipt),
     /// Something about the cache failed, and is done without it.
     CacheTrouble(&'a Error),
 }

@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Push(Push),
     Inspect(Inspect),
     Diff(Diff),
+    Test(Test),
     Vendor(Vendor),
     Gc(Gc),
     Verify(Verify),
@@ -84,6 +85,9 @@ pub(crate) struct Build {
     /// Write one archive for `docker load`
     #[arg(long, value_name = "FILE")]
     pub(crate) docker_archive: Option<PathBuf>,
+    /// Where building an artifact fails, open a shell in what it left
+    #[arg(long)]
+    pub(crate) shell_on_failure: bool,
     #[command(flatten)]
     pub(crate) cache: Cache,
 }
@@ -144,6 +148,18 @@ pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) images: Images,
     /// Look for layers in this repository: docker://HOST/NAME
+    #[arg(long, value_name = "REPOSITORY", help_heading = "Registries")]
+    pub(crate) cache: Option<String>,
+}
+
+/// Run the images' smoke commands, in a sandbox over their own layers
+///
+/// Images are made first, and written nowhere. Example: imgforge test images.toml 'runtime*'
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Test {
+    #[command(flatten)]
+    pub(crate) images: Images,
+    /// Take layers from this repository: docker://HOST/NAME
     #[arg(long, value_name = "REPOSITORY", help_heading = "Registries")]
     pub(crate) cache: Option<String>,
 }
@@ -233,6 +249,9 @@ pub(crate) struct Verify {
     /// Recompute every digest, size and diff ID of this archive
     #[arg(long, value_name = "FILE", conflicts_with_all = ["store_blobs", "layout"])]
     pub(crate) archive: Option<PathBuf>,
+    /// Build this artifact a second time, and say which files differ
+    #[arg(long, value_name = "ARTIFACT", conflicts_with_all = ["store_blobs", "layout", "archive"])]
+    pub(crate) rebuild: Option<String>,
 }
 
 /// Print a completion script for a shell

@@ -28,6 +28,8 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     {
         return Err(Failure::Platforms { image: image.clone() });
     }
+    session.building.clone_from(&selected);
+    session.has_shell = args.shell_on_failure;
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let old = &session.project.lock;
@@ -117,7 +119,10 @@ fn write_docker_archive(
 /// Puts what was made into the cache, if there is one.
 pub(crate) fn offer(session: &Session, prepared: &Prepared, finished: &[Finished]) -> Result<(), Failure> {
     let layers: Vec<_> = finished.iter().flat_map(|finished| finished.layers.iter().cloned()).collect();
-    let sent = session.with_tools(|tools| session.project.workshop(tools, prepared).offer(&layers))?;
+    let sent = session.with_tools(|tools| {
+        let artifacts = imgforge::artifacts::offer(tools, &prepared.artifacts)?;
+        Ok(artifacts + session.project.workshop(tools, prepared).offer(&layers)?)
+    })?;
     if sent > 0 {
         session.progress.line(&format!("{} sent to the cache", format::bytes(sent)));
     }

@@ -16,6 +16,7 @@ mod push;
 mod reference;
 mod schema;
 mod session;
+mod test;
 mod vendor;
 mod verify;
 
@@ -51,6 +52,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Push(args) => push::run(&global, args),
         Command::Inspect(args) => inspect::run(&global, args),
         Command::Diff(args) => diff::run(&global, args),
+        Command::Test(args) => test::run(&global, args),
         Command::Vendor(args) => vendor::run(&global, args),
         Command::Gc(args) => gc::run(&global, args),
         Command::Verify(args) => verify::run(&global, args),

@@ -95,6 +95,9 @@ pub(crate) fn difference(session: &Session, lock: &ImagesLock) -> String {
     if lock.environments != old.environments {
         return "an environment's wheels would be pinned anew".to_owned();
     }
+    if lock.artifacts != old.artifacts {
+        return "artifacts would be recorded anew".to_owned();
+    }
     let changed: Vec<String> = lock
         .images
         .iter()

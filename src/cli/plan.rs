@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use imgforge::Error;
+use imgforge::artifacts::Resolved;
 use imgforge::bases::BaseImage;
 use imgforge::unit::LayerSpec;
 use imgforge::workshop::LayerRecord;
@@ -156,6 +157,19 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
             "layers": fates.iter().map(|fate| layer_json(fate)).collect::<Vec<_>>(),
         }));
     }
+    let artifacts: Vec<&Resolved> = prepared.artifacts.iter().collect();
+    if !artifacts.is_empty() {
+        text.push_str("artifacts\n");
+    }
+    for artifact in &artifacts {
+        let word = if artifact.why.is_none() { "reuse" } else { "build" };
+        let size = artifact.built.as_ref().map_or_else(|| "?".to_owned(), |built| format::bytes(built.size));
+        text.push_str(&format!("  {word:<14} {size:>10}  {}\n", artifact.line()));
+        if let Some(why) = &artifact.why {
+            let why = why.to_string();
+            text.extend(why.lines().map(|line| format!("  {:<26}{line}\n", "")));
+        }
+    }
     let all: Vec<&Fate<'_>> = used.into_iter().filter_map(|&layer| fates.get(layer)).collect();
     let reused: Vec<_> = all.iter().filter(|fate| fate.record.is_some()).collect();
     let taken: Vec<_> = all.iter().filter(|fate| fate.is_taken).collect();
@@ -174,7 +188,12 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         "fetched_files_of_unknown_size": fetch.unsized_files,
     });
     if global.json {
-        return print_json(&json!({"version": 1, "images": images, "totals": totals}));
+        return print_json(&json!({
+            "version": 1,
+            "images": images,
+            "artifacts": artifacts.iter().map(|artifact| artifact_json(artifact)).collect::<Vec<_>>(),
+            "totals": totals,
+        }));
     }
     let from_cache = match session.cache() {
         Some(_) => format!(" {} in the cache ({}),", taken.len(), format::bytes(bytes(&taken))),
@@ -188,6 +207,19 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         fetch.text(),
     ));
     print(&text)
+}
+
+/// An artifact: whether it is there, and if not, what is another than when it was built last.
+fn artifact_json(artifact: &Resolved) -> serde_json::Value {
+    json!({
+        "name": artifact.name,
+        "title": artifact.line(),
+        "key": artifact.key,
+        "built": artifact.why.is_none(),
+        "why": artifact.why,
+        "sha256": artifact.built.as_ref().map(|built| &built.sha256),
+        "size": artifact.built.as_ref().map(|built| built.size),
+    })
 }
 
 /// The inputs of a layer that would come over the network.

@@ -113,6 +113,24 @@ impl Progress {
             workshop::Progress::Found(spec, record) => {
                 self.line(&format!("found {} in the cache ({})", spec.title(), format::bytes(record.size)));
             }
+            workshop::Progress::Building(line) => self.line(&format!("building {line}")),
+            workshop::Progress::TakenArtifact(receipt) => {
+                self.finish(&receipt.line);
+                self.line(&format!(
+                    "took {} from the cache ({})",
+                    receipt.line,
+                    format::bytes(receipt.result.size)
+                ));
+            }
+            workshop::Progress::BuildLine(artifact, text) => {
+                let text = String::from_utf8_lossy(text);
+                self.line(&format!("{artifact} | {}", text.trim_end()));
+            }
+            workshop::Progress::Built(line, receipt) => self.line(&format!(
+                "built {line} ({}, {})",
+                format::bytes(receipt.result.size),
+                format::duration(Duration::from_millis(receipt.duration))
+            )),
             workshop::Progress::CacheTrouble(error) => {
                 let mut text = format!("note: {error}");
                 let mut source = std::error::Error::source(error);

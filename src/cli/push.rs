@@ -19,7 +19,7 @@ use super::session::{Failure, Session, print, print_json};
 pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
     let start = Instant::now();
     let session = Session::open(global, &args.images.file())?;
-    let session = session.with_cache(args.cache.repository.as_deref())?;
+    let mut session = session.with_cache(args.cache.repository.as_deref())?;
     if global.offline {
         return Err(Failure::Check("--offline leaves no way to a registry".to_owned()));
     }
@@ -30,6 +30,9 @@ pub(crate) fn run(global: &Global, args: Push) -> Result<(), Failure> {
         .collect();
     let destinations = push::destinations(&args.dest, &named).map_err(Error::from)?;
 
+    if !args.dry_run {
+        session.building.clone_from(&selected);
+    }
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     if args.locked && !lock.has_same_pins(&session.project.lock) {

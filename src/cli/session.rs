@@ -183,6 +183,12 @@ pub(crate) struct Session {
     /// Whether the cache was given up.
     cache_is_lost: Arc<AtomicBool>,
     pub(crate) offline: bool,
+    /// Images whose artifacts are built.
+    pub(crate) building: Vec<String>,
+    /// An artifact that is built again, for comparison.
+    pub(crate) rebuild: Option<String>,
+    /// Whether a failed build ends in a shell.
+    pub(crate) has_shell: bool,
     pub(crate) progress: Progress,
     /// Held until the command ends, so that the collector leaves what it uses.
     _lease: Lease,
@@ -220,6 +226,9 @@ impl Session {
             cache: None,
             cache_is_lost: Arc::default(),
             offline: global.offline,
+            building: Vec::new(),
+            rebuild: None,
+            has_shell: false,
             progress: Progress::new(global.quiet),
             _lease: lease,
         })
@@ -249,6 +258,7 @@ impl Session {
     /// As [`with_tools`](Self::with_tools), with the library's own error.
     pub(crate) fn tools<T>(&self, work: impl FnOnce(&Tools<'_>) -> Result<T, Error>) -> Result<T, Error> {
         let on_progress = |event: imgforge::workshop::Progress<'_>| self.progress.show(&event);
+        let on_failure = |failed: imgforge::artifacts::Failed<'_>| self.shell(failed);
         let cache = self
             .cache
             .clone()
@@ -261,11 +271,26 @@ impl Session {
             fetcher: &self.fetcher,
             offline: self.offline,
             host: &self.host,
+            building: &self.building,
+            rebuild: self.rebuild.as_deref(),
+            shell: self.has_shell.then_some(&on_failure),
             on_progress: &on_progress,
         };
         let result = work(&tools);
         self.progress.clear();
         result
+    }
+}
+
+impl Session {
+    /// A shell where a build failed. That there is none does not hide why the build failed.
+    fn shell(&self, failed: imgforge::artifacts::Failed<'_>) {
+        self.progress.clear();
+        self.progress
+            .line(&format!("{} failed: a shell where it was, in {}", failed.artifact, failed.command.folder));
+        if let Err(error) = failed.sandbox.shell(failed.kept, failed.root, &failed.command) {
+            self.progress.line(&format!("note: no shell: {error}"));
+        }
     }
 }
 

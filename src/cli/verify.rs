@@ -1,3 +1,5 @@
+use imgforge::artifacts::Resolved;
+use imgforge::images_lock::BuiltArtifact;
 use imgforge_oci::validate;
 use imgforge_store::{Damaged, Store};
 use serde_json::json;
@@ -17,10 +19,81 @@ pub(crate) fn run(global: &Global, args: Verify) -> Result<(), Failure> {
         must_exist(file)?;
         return output(global, &validate::archive(file)?);
     }
-    match args.store_blobs {
-        true => blobs(global, &args),
-        false => again(global, &args),
+    match (&args.rebuild, args.store_blobs) {
+        (Some(artifact), _) => rebuild(global, &args, artifact),
+        (None, true) => blobs(global, &args),
+        (None, false) => again(global, &args),
     }
+}
+
+/// Builds an artifact a second time, from the same inputs, and compares.
+fn rebuild(global: &Global, args: &Verify, name: &str) -> Result<(), Failure> {
+    let mut session = Session::open(global, &args.images.file())?;
+    session.building = session.project.select(&args.images.patterns(), args.images.values())?;
+    let find = |session: &Session| -> Result<Vec<Resolved>, Failure> {
+        let mut lock = session.project.lock.clone();
+        let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
+        Ok(prepared.artifacts.into_iter().filter(|it| it.name == name && it.built.is_some()).collect())
+    };
+    let first = find(&session)?;
+    if first.is_empty() {
+        return Err(Failure::Check(format!("no image has anything of [artifact.{name}]")));
+    }
+    session.rebuild = Some(name.to_owned());
+    let second = find(&session)?;
+    let mut results = Vec::new();
+    let mut count = 0;
+    for (first, second) in first.iter().zip(&second) {
+        let (Some(before), Some(now)) = (&first.built, &second.built) else { continue };
+        let differences = match before.sha256 == now.sha256 {
+            true => Vec::new(),
+            false => differences(&session, before, now)?,
+        };
+        let is_same = before.sha256 == now.sha256;
+        count += usize::from(!is_same);
+        let word = if is_same { "the same bytes" } else { "other bytes" };
+        session.progress.line(&format!("{}: {word}, sha256:{}", first.line(), now.sha256));
+        for difference in &differences {
+            session.progress.line(&format!("  {difference}"));
+        }
+        results.push(json!({
+            "title": first.line(),
+            "key": first.key,
+            "same": is_same,
+            "first": before.sha256,
+            "second": now.sha256,
+            "differences": differences,
+        }));
+    }
+    if global.json {
+        print_json(&json!({"version": 1, "artifact": name, "results": results}))?;
+    }
+    match count {
+        0 => Ok(()),
+        _ => Err(Failure::Check(format!("[artifact.{name}] does not come out the same twice"))),
+    }
+}
+
+/// What differs in two results, a line each.
+fn differences(
+    session: &Session,
+    first: &BuiltArtifact,
+    second: &BuiltArtifact,
+) -> Result<Vec<String>, Failure> {
+    let open = |built: &BuiltArtifact| -> Result<imgforge_layer::Source, Failure> {
+        let digest = imgforge_oci::Digest::from_hex(&built.sha256).map_err(imgforge::Error::Digest)?;
+        let file = session.store.open_blob(&digest)?;
+        imgforge_layer::Source::from_file(file, session.store.blob_path(&digest)).map_err(Failure::File)
+    };
+    if first.file != second.file {
+        return Ok(vec![format!("the file is called {}, before it was {}", second.file, first.file)]);
+    }
+    if !first.file.ends_with(".whl") {
+        return Ok(vec![format!("{}: {} bytes, before {}", first.file, second.size, first.size)]);
+    }
+    let found = imgforge_artifact::compare(&open(first)?, &open(second)?)
+        .map_err(|error| Failure::Check(format!("{}: {error}", first.file)))?;
+    Ok(found.iter().map(ToString::to_string).collect())
 }
 
 fn output(global: &Global, report: &validate::Report) -> Result<(), Failure> {
@@ -79,8 +152,9 @@ fn blobs(global: &Global, args: &Verify) -> Result<(), Failure> {
     let file = args.images.file();
     let mended = !damaged.is_empty() && file.exists();
     if mended {
-        let session = Session::with_store(global, project(&file)?, store)?;
+        let mut session = Session::with_store(global, project(&file)?, store)?;
         let selected = session.project.select(&args.images.patterns(), args.images.values())?;
+        session.building.clone_from(&selected);
         let mut lock = session.project.lock.clone();
         session.with_tools(|tools| session.project.make(tools, &mut lock, &selected))?;
         progress.line(&format!("what {} needs was fetched or made again", file.display()));
@@ -117,7 +191,7 @@ fn again(global: &Global, args: &Verify) -> Result<(), Failure> {
     let selected = project.select(&args.images.patterns(), args.images.values())?;
     let main = store(global)?;
     let folder = tempfile_in(main.root())?;
-    let session = Session::with_store(global, project, Store::open(folder.path())?)?;
+    let mut session = Session::with_store(global, project, Store::open(folder.path())?)?;
     let mut lock = session.project.lock.clone();
     // Inputs that the store has already need not be fetched; they are verified on their way.
     session.with_tools(|tools| {
@@ -132,6 +206,7 @@ fn again(global: &Global, args: &Verify) -> Result<(), Failure> {
         }
         Ok(())
     })?;
+    session.building.clone_from(&selected);
     let finished = session.with_tools(|tools| session.project.make(tools, &mut lock, &selected))?;
     let mut different = Vec::new();
     let mut images = Vec::new();

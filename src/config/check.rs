@@ -4,6 +4,7 @@ use std::str::FromStr as _;
 
 use imgforge_oci::{ImageConfig, Platform};
 
+use super::artifact::{artifact, check_artifacts};
 use super::environment::environments;
 use super::image::ImageTable;
 use super::matrix::{self, Expanded};
@@ -111,6 +112,11 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         .map(|(name, written)| Ok((name.clone(), base(&format!("base.{name}"), written)?)))
         .collect::<Result<_, ConfigError>>()?;
     let environments = environments(file.env)?;
+    let artifacts = file
+        .artifact
+        .into_iter()
+        .map(|(name, written)| Ok((name.clone(), artifact(&format!("artifact.{name}"), written)?)))
+        .collect::<Result<_, ConfigError>>()?;
     if file.image.is_empty() {
         return Err(ConfigError::NoImage);
     }
@@ -120,7 +126,8 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         (image.name, image.values) = origin.unwrap_or_else(|| (key.clone(), Values::new()));
     }
     check_names(&images)?;
-    let config = Config { settings, bases, environments, images };
+    let config = Config { settings, bases, environments, artifacts, images };
+    check_artifacts(&config)?;
     for (name, image) in &config.images {
         check_image(&config, &format!("image.{name}"), &image.name, image)?;
     }
@@ -133,7 +140,9 @@ fn check_no_conditions(file: &File) -> Result<(), ConfigError> {
     let environments = file.env.iter().filter(|(_, env)| !env.when.is_empty()).map(|(name, _)| ("env", name));
     let images =
         file.image.iter().filter(|(_, image)| !image.when.is_empty()).map(|(name, _)| ("image", name));
-    match bases.chain(environments).chain(images).next() {
+    let artifacts =
+        file.artifact.iter().filter(|(_, it)| !it.when.is_empty()).map(|(name, _)| ("artifact", name));
+    match bases.chain(environments).chain(artifacts).chain(images).next() {
         Some((kind, name)) => Err(table(&format!("{kind}.{name}"), "`when` needs a `[matrix]`")),
         None => Ok(()),
     }
@@ -169,8 +178,21 @@ fn check_platforms(platforms: &[Platform]) -> Result<(), ConfigError> {
 }
 
 fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
-    let BaseTable { when: _, debian, packages, mirror, snapshot, components, keyring, image, scratch } =
-        written;
+    let BaseTable {
+        when: _,
+        debian,
+        packages,
+        mirror,
+        snapshot,
+        components,
+        keyring,
+        configure,
+        image,
+        scratch,
+    } = written;
+    if configure && debian.is_none() {
+        return Err(table(name, "`configure` needs `debian = \"SUITE\"`"));
+    }
     if let Some(image) = image {
         if debian.is_some() || scratch || !packages.is_empty() {
             return Err(table(name, "`image` excludes `debian`, `packages` and `scratch`"));
@@ -209,6 +231,7 @@ fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
                 components,
                 keyring,
                 snapshot: snapshot.is_some(),
+                configure,
             }))
         }
     }
@@ -487,9 +510,9 @@ pub(super) mod tests {
         );
         check(
             "version = 1\n[image.i]\nbse = 1\n",
-            "line 3: unknown field `bse`, expected one of `extends`, `tag`, `base`, `envs`, `files`, `env`, \
+            "line 3: unknown field `bse`, expected one of `extends`, `tag`, `base`, `envs`, `artifacts`, `files`, `env`, \
              `entrypoint`, `cmd`, `users`, `user`, `workdir`, `labels`, `expose`, `volumes`, `stop-signal`, \
-             `when` \
+             `smoke`, `smoke-network`, `when` \
              (did you mean `base`?)",
         );
         check(

@@ -31,6 +31,9 @@ pub struct Environment {
     /// Packages of the lock that are left out: the project itself, or what a conda environment has already.
     #[serde(default)]
     pub no_install_package: Vec<String>,
+    /// Projects that are built here and installed too: names of `[artifact]`.
+    #[serde(default)]
+    pub artifacts: Vec<String>,
     /// The environment of a pixi.lock that is installed. Default: `default`.
     #[serde(default)]
     pub environment: Option<String>,
@@ -93,6 +96,8 @@ impl Environment {
 pub enum LinkScripts {
     /// They are installed and not run.
     Ignore,
+    /// They are run in the sandbox, and what they change is one further layer.
+    Run,
 }
 
 /// What happens when two packages of an environment bring one path with different content.

@@ -19,6 +19,8 @@ pub struct Image {
     pub base: String,
     /// The environments' names, in order.
     pub environments: Vec<String>,
+    /// Names of artifacts whose files it has.
+    pub artifacts: Vec<String>,
     /// Application files, in order.
     pub files: Vec<FileSpec>,
     /// Environment variables; `PATH` gets the environments' `bin` folders first unless it is set here.
@@ -41,6 +43,10 @@ pub struct Image {
     pub volumes: Vec<String>,
     /// The signal that stops the command: `SIGTERM`.
     pub stop_signal: Option<String>,
+    /// Commands that succeed in it.
+    pub smoke: Vec<Vec<String>>,
+    /// Whether those have the host's network.
+    pub smoke_network: bool,
 }
 
 /// An image as it is written.
@@ -55,6 +61,8 @@ pub(crate) struct ImageTable {
     pub(super) base: Option<String>,
     /// Names of `[env]`. With `extends`, this list replaces the other's.
     pub(super) envs: Option<Vec<String>>,
+    /// Names of `[artifact]`: scripts whose files it has.
+    pub(super) artifacts: Vec<String>,
     /// Application files.
     pub(super) files: Vec<FileSpec>,
     /// Environment variables.
@@ -77,6 +85,11 @@ pub(crate) struct ImageTable {
     pub(super) volumes: Vec<String>,
     /// The signal that stops the command: `SIGTERM`.
     pub(super) stop_signal: Option<String>,
+    /// Commands that succeed in the image, for `imgforge test`: a program with its arguments each. They run as the image's
+    /// command would, without its entrypoint.
+    pub(super) smoke: Vec<Vec<String>>,
+    /// Give those commands the host's network. Default: they have none.
+    pub(super) smoke_network: Option<bool>,
     /// For which values of the matrix it is there.
     pub(super) when: When,
 }
@@ -136,6 +149,7 @@ impl ImageTable {
                 .envs
                 .or_else(|| below.map(|image| image.environments.clone()))
                 .unwrap_or_default(),
+            artifacts: texts(below.map(|image| &image.artifacts), self.artifacts),
             files: list(below.map(|image| &image.files), self.files),
             env: map(below.map(|image| &image.env), self.env),
             entrypoint: self.entrypoint.or_else(|| below.and_then(|image| image.entrypoint.clone())),
@@ -147,6 +161,11 @@ impl ImageTable {
             expose: texts(below.map(|image| &image.expose), self.expose),
             volumes: texts(below.map(|image| &image.volumes), self.volumes),
             stop_signal: self.stop_signal.or_else(|| below.and_then(|image| image.stop_signal.clone())),
+            smoke: [below.map(|image| image.smoke.clone()).unwrap_or_default(), self.smoke].concat(),
+            smoke_network: self
+                .smoke_network
+                .or_else(|| below.map(|image| image.smoke_network))
+                .unwrap_or_default(),
         })
     }
 }

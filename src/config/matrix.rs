@@ -1,9 +1,9 @@
 //! `[matrix]`: one file for a family of images.
 //!
-//! An axis is a name with values: `python = ["3.11", "3.12"]`. `{python}` in a value of a table of `[base]`, `[env]` or
-//! `[image]` stands for the axis's value, and `when = { python = "3.12" }` says for which values the table is there at all. Each
-//! table is repeated for the values of the axes that it uses, itself or through the tables that it names, and not for
-//! others: what does not depend on an axis stays one table, with one pin and one name.
+//! An axis is a name with values: `python = ["3.11", "3.12"]`. `{python}` in a value of a table of `[base]`, `[env]`,
+//! `[artifact]` or `[image]` stands for the axis's value, and `when = { python = "3.12" }` says for which values the table
+//! is there at all. Each table is repeated for the values of the axes that it uses, itself or through the tables that it
+//! names, and not for others: what does not depend on an axis stays one table, with one pin and one name.
 //!
 //! A repeated table is called `NAME[axis=value,…]`. A list leaves out what is not there for its own values; a `base` that
 //! is not there is an error, and an image whose `extends` is not there is not there either.
@@ -29,10 +29,19 @@ pub(super) struct Expanded {
 type Naming = (&'static str, &'static str, bool);
 
 /// The kinds of tables that are repeated, with the keys that name other tables.
-const KINDS: [(&str, &[Naming]); 3] = [
+const KINDS: [(&str, &[Naming]); 4] = [
     ("base", &[]),
-    ("env", &[("into", "env", false)]),
-    ("image", &[("base", "base", false), ("envs", "env", true), ("extends", "image", false)]),
+    ("env", &[("into", "env", false), ("artifacts", "artifact", true)]),
+    ("artifact", &[("env", "env", false), ("requires", "env", false), ("builder", "base", false)]),
+    (
+        "image",
+        &[
+            ("base", "base", false),
+            ("envs", "env", true),
+            ("artifacts", "artifact", true),
+            ("extends", "image", false),
+        ],
+    ),
 ];
 
 /// Multiplies out the matrix of a file, if it has one.
@@ -230,7 +239,7 @@ impl Uses {
                     );
                     for text in texts {
                         named.entry(key.clone()).or_default().push((to, text.to_owned()));
-                        if !is_list && *field != "base" {
+                        if !is_list && !["base", "builder"].contains(field) {
                             uses.needs.entry(key.clone()).or_default().push((to, text.to_owned()));
                         }
                     }

@@ -36,7 +36,7 @@ pub(super) fn select(
         .map_err(|source| Error::Tree { what: format!("[env.{}], prefix", context.name), source })?;
     let conda = Conda { prefix, python: found.python, packages: found.packages };
     let scheme = scheme(&conda, context)?;
-    Ok(Selected { ground: Ground::Conda(conda), scheme, artifacts: found.wheels })
+    Ok(Selected { ground: Ground::Conda(conda), scheme, artifacts: found.wheels, pending: Vec::new() })
 }
 
 /// Takes the path of a channel on this machine out of a record: `conda-meta` says the same on every host.
