@@ -12,6 +12,7 @@ mod queue;
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Scope;
 
 use imgforge_oci::{DiffId, Digest, Hasher};
@@ -117,6 +118,7 @@ pub fn write_layer(
 ) -> Result<Written, WriteError> {
     std::thread::scope(|scope| {
         let threads = tree.content_len() >= THREADS_FROM;
+        let _share = Share::take();
         let mut writer = Writer {
             plain: Plain::start(scope, threads),
             blob: Blob::start(scope, out, threads),
@@ -132,6 +134,30 @@ pub fn write_layer(
         result?;
         Ok(Written { digest, size, diff_id, tar_size })
     })
+}
+
+/// Layers that are being written. They share rayon's threads, and so the memory for frames that wait for one: without
+/// this, each layer would take as many frames as there are threads, and there are as many layers.
+static WRITERS: AtomicUsize = AtomicUsize::new(0);
+
+struct Share;
+
+impl Share {
+    fn take() -> Self {
+        WRITERS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+
+    /// Frames that one layer may have waiting. It decides no byte: frames are the same however many wait.
+    fn frames() -> usize {
+        (rayon::current_num_threads() / WRITERS.load(Ordering::Relaxed).max(1)).max(1)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        WRITERS.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Below this many bytes of content, starting threads costs more than it gains.
@@ -326,10 +352,10 @@ impl Writer<'_> {
         self.blob.send(frame)
     }
 
-    /// Compresses whole frames, as many at a time as there are threads.
+    /// Compresses whole frames, as many at a time as there are threads for this layer.
     fn compress_full_frames(&mut self) -> Result<(), WriteError> {
         let batch = match self.codec {
-            Codec::Gzip | Codec::Zstd => FRAME * rayon::current_num_threads(),
+            Codec::Gzip | Codec::Zstd => FRAME * Share::frames(),
             Codec::GzipCopy | Codec::None => FRAME,
         };
         self.compress_frames(batch)
