@@ -6,7 +6,7 @@
 //! | who | root of the sandbox is | its other ids |
 //! | --- | --- | --- |
 //! | a user with lines in `/etc/subuid` and `/etc/subgid`, where newuidmap is | that user | from those lines |
-//! | any other user | that user | there are none: a change of owner fails |
+//! | any other user | that user | there are none: a change of owner does nothing |
 //! | root with such lines | the first id of the line | the following ones |
 //! | root | [`SHIFTED`], which is nobody | the following ones |
 //! | root of a container that has 65,536 ids | itself: there is nobody else to be | its own |

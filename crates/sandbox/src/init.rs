@@ -39,7 +39,7 @@ pub(crate) fn run(run: &Run, ids: &Ids, link: &mut Link) -> Result<(), Failure> 
     root.enter()?;
     root::make_folder(&root.fd, &run.folder, run.uid, run.gid)?;
     let output = rustix::stdio::stdout().try_clone_to_owned().during("take the log")?;
-    let filters = seccomp::filters().during("compile the system call filter")?;
+    let filters = seccomp::filters(ids.is_single()).during("compile the system call filter")?;
     let start = Start { run, filters, output };
     let (exit, limit, left_behind) = command(&start, places.upper())?;
     // Nobody else is there from here on.

@@ -86,6 +86,12 @@ impl Sandbox {
         self
     }
 
+    /// Whether files can have several owners in it: whether the user has ids of its own, as root has, or whoever is in
+    /// `/etc/subuid` and `/etc/subgid`. Without, every file is root's, and a change of owner does nothing.
+    pub fn has_owners(&self) -> bool {
+        !self.ids.is_single()
+    }
+
     /// Unpacks layers, the lowest first, those that are not unpacked yet; `on_wait` is called once for each layer that
     /// another process is unpacking.
     ///

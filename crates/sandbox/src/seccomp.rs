@@ -46,8 +46,9 @@ const PERSONALITIES: [u64; 5] = [0, 8, 0x4_0000, 0x4_0008, 0xffff_ffff];
 /// The filters, ready to be [applied](apply).
 pub(crate) struct Filters(Vec<BpfProgram>);
 
-/// Compiles the filters.
-pub(crate) fn filters() -> io::Result<Filters> {
+/// Compiles the filters. With a single id, a change of owner is answered as done, and nothing is: what root does without a
+/// thought, such as unpacking an archive, should not depend on who runs imgforge.
+pub(crate) fn filters(has_single_id: bool) -> io::Result<Filters> {
     let architecture = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let compile = |rules: Rules, errno: libc::c_int| -> Result<BpfProgram, seccompiler::BackendError> {
         let refuse = SeccompAction::Errno(errno.unsigned_abs());
@@ -56,7 +57,13 @@ pub(crate) fn filters() -> io::Result<Filters> {
     let filters = || -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
         let mut denied = compile(denied()?, libc::EPERM)?;
         denied.splice(0..0, refuse_unknown());
-        Ok(vec![denied, compile(absent()?, libc::ENOSYS)?, compile(families()?, libc::EAFNOSUPPORT)?])
+        let mut all =
+            vec![denied, compile(absent()?, libc::ENOSYS)?, compile(families()?, libc::EAFNOSUPPORT)?];
+        if has_single_id {
+            // An error of zero is success.
+            all.push(compile(owners(), 0)?);
+        }
+        Ok(all)
     };
     filters().map(Filters).map_err(io::Error::other)
 }
@@ -96,6 +103,14 @@ fn absent() -> Result<Rules> {
     let calls =
         [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
     Ok(calls.into_iter().map(|call| (call, Vec::new())).collect())
+}
+
+/// What changes owners.
+fn owners() -> Rules {
+    let mut calls = vec![libc::SYS_fchown, libc::SYS_fchownat];
+    #[cfg(target_arch = "x86_64")]
+    calls.extend([libc::SYS_chown, libc::SYS_lchown]);
+    calls.into_iter().map(|call| (call, Vec::new())).collect()
 }
 
 /// Sockets of other families, answered as by a kernel that was built without them.
@@ -203,7 +218,7 @@ mod tests {
 
     #[test]
     fn filters_are_programs_that_the_kernel_takes() {
-        let Filters(programs) = filters().unwrap();
+        let Filters(programs) = filters(false).unwrap();
         assert_eq!(programs.len(), 3);
         for program in programs {
             // The kernel's limit, and one that keeps the list from growing without notice.
@@ -220,7 +235,7 @@ mod tests {
         let mut data = [call, architecture, 0, 0].map(u32::to_le_bytes).concat();
         data.extend(arguments.map(u64::to_le_bytes).concat());
         data.extend([0; 32]);
-        let Filters(programs) = filters().unwrap();
+        let Filters(programs) = filters(false).unwrap();
         let refusals = programs.iter().map(|program| run(program, &data));
         let refusal = refusals.max_by_key(|action| u8::from(*action != libc::SECCOMP_RET_ALLOW)).unwrap();
         let expected =

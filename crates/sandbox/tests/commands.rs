@@ -85,6 +85,14 @@ fn root_can_do_what_installing_packages_takes() {
 }
 
 #[test]
+fn with_one_id_a_change_of_owner_does_nothing() {
+    let world = World::new();
+    let script = "touch /f; chown 5:7 /f; chown -h 5 /f; stat -c '%u %g' /f; echo ok";
+    let (output, _) = world.script(Who::User, script, json!({}));
+    assert_eq!(output, ["0 0", "ok"]);
+}
+
+#[test]
 fn the_loopback_interface_is_up_and_alone() {
     let script = "(echo hello | nc -l -p 8000 >/tmp/got) & for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; \
                   echo hi | nc localhost 8000 && break; done; wait; cat /tmp/got; \
