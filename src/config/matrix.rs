@@ -238,7 +238,15 @@ impl Uses {
                         value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str),
                     );
                     for text in texts {
-                        named.entry(key.clone()).or_default().push((to, text.to_owned()));
+                        // With an axis in it, it is the name of a table for each of the axis's values.
+                        let mut names: Vec<_> =
+                            matrix.points.iter().map(|point| put_in(text, point)).collect();
+                        names.sort();
+                        names.dedup();
+                        named
+                            .entry(key.clone())
+                            .or_default()
+                            .extend(names.into_iter().map(|name| (*to, name)));
                         if !is_list && !["base", "builder"].contains(field) {
                             uses.needs.entry(key.clone()).or_default().push((to, text.to_owned()));
                         }
@@ -355,11 +363,14 @@ fn mentioned(value: &Value, matrix: &Matrix, axes: &mut BTreeSet<String>) {
     }
 }
 
+/// A text with values in the place of `{axis}`.
+fn put_in(text: &str, values: &Values) -> String {
+    values.iter().fold(text.to_owned(), |text, (axis, value)| text.replace(&format!("{{{axis}}}"), value))
+}
+
 /// Puts values in the place of `{axis}`.
 fn substitute(value: &mut Value, values: &Values) {
-    let replace = |text: &str| {
-        values.iter().fold(text.to_owned(), |text, (axis, value)| text.replace(&format!("{{{axis}}}"), value))
-    };
+    let replace = |text: &str| put_in(text, values);
     match value {
         Value::String(text) => *text = replace(text),
         Value::Array(list) => list.iter_mut().for_each(|value| substitute(value, values)),
