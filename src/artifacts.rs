@@ -12,7 +12,7 @@ mod build;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imgforge_artifact::receipt::{self, BUILDER_FORMAT, Inputs, Receipt, Why};
+use imgforge_artifact::receipt::{self, BUILDER_FORMAT, Inputs, Output, Receipt, Why};
 use imgforge_layer::members::{MemberKind, Members};
 use imgforge_layer::wheel::normalise;
 use imgforge_layer::{Content, Entry, Kind, Tree, TreePath};
@@ -26,7 +26,9 @@ use crate::config::{Artifact, Config, Source};
 use crate::derived;
 use crate::environments::Selected;
 use crate::error::Error;
+use crate::fetch;
 use crate::images_lock::BuiltArtifact;
+use crate::plan::{PRIORITY, Rank};
 use crate::project::Tools;
 use crate::unit::Unit;
 use crate::workshop::Progress;
@@ -34,8 +36,8 @@ use crate::workshop::Progress;
 /// An artifact, come down to digests.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// Its name in images.toml.
-    pub name: String,
+    /// Its names in images.toml: several where the matrix has it at several points, and it is the same at all of them.
+    pub names: BTreeSet<String>,
     /// What it is built from.
     pub inputs: Inputs,
     /// What stands for those: 64 hexadecimal digits.
@@ -92,6 +94,11 @@ fn bucket() -> String {
     format!("artifacts/{BUILDER_FORMAT}")
 }
 
+/// Where the store has the receipt for a key: `artifacts/FORMAT/KEY`.
+pub fn record(key: &str) -> String {
+    format!("{}/{key}", bucket())
+}
+
 /// The bucket of the keys that an artifact ever had, by its name.
 const KEYS: &str = "artifact-keys/1";
 
@@ -105,17 +112,20 @@ pub(crate) fn settle(
     environments: &mut BTreeMap<String, Selected>,
 ) -> Result<Vec<Resolved>, Error> {
     let mut done: BTreeMap<String, Resolved> = BTreeMap::new();
-    for name in environments.keys().cloned().collect::<Vec<_>>() {
-        let mut users = users(context.config, &name).peekable();
-        if users.peek().is_none() {
+    // What an artifact is built against is what locks say: a wheel that another artifact gives has no part in it, or a
+    // key would depend on what is built already.
+    let locked = environments.clone();
+    for name in locked.keys() {
+        let users = users(context.config, name);
+        if users.is_empty() {
             continue;
         }
-        let is_needed = users.any(|image| context.tools.building.contains(image));
-        for (artifact, source) in wanted(context, environments, &name)? {
+        let is_needed = users.iter().any(|image| context.tools.building.contains(*image));
+        for (artifact, source) in wanted(context, &locked, name)? {
             let Some(table) = context.config.artifacts.get(&artifact) else { continue };
             let job = Job { name: &artifact, table, source: Some(&source) };
-            let key = one(context, &job, environments, is_needed, &mut done)?;
-            if let (Some(resolved), Some(found)) = (done.get(&key), environments.get_mut(&name)) {
+            let key = one(context, &job, &locked, is_needed, &mut done)?;
+            if let (Some(resolved), Some(found)) = (done.get(&key), environments.get_mut(name)) {
                 install(context.tools.store, found, &source, resolved);
             }
         }
@@ -129,10 +139,12 @@ pub(crate) fn settle(
         if !users.is_empty() {
             let is_needed = users.iter().any(|(image, _)| context.tools.building.contains(*image));
             let job = Job { name: artifact, table, source: None };
-            one(context, &job, environments, is_needed, &mut done)?;
+            one(context, &job, &locked, is_needed, &mut done)?;
         }
     }
-    Ok(done.into_values().collect())
+    let mut all: Vec<Resolved> = done.into_values().collect();
+    all.sort_by(|a, b| (&a.inputs.name, &a.key).cmp(&(&b.inputs.name, &b.key)));
+    Ok(all)
 }
 
 /// An artifact to resolve.
@@ -144,6 +156,11 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// What it is called at every point of the matrix.
+    pub(crate) fn title(&self) -> &str {
+        self.name.split('[').next().unwrap_or(self.name)
+    }
+
     pub(crate) fn failed(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         Error::Artifact { artifact: self.name.to_owned(), source: source.into() }
     }
@@ -160,18 +177,13 @@ pub(crate) fn is_sdist(package: &Package) -> bool {
 }
 
 /// The images that have an environment, or another one that goes into it.
-fn users<'a>(config: &'a Config, environment: &str) -> impl Iterator<Item = &'a String> {
+fn users<'a>(config: &'a Config, environment: &str) -> Vec<&'a String> {
     let goes_into = |name: &String| {
         let into = config.environments.get(name).and_then(|it| it.into.as_deref());
         name == environment || into == Some(environment)
     };
-    let names: Vec<_> = config
-        .images
-        .iter()
-        .filter(|(_, image)| image.environments.iter().any(goes_into))
-        .map(|(name, _)| name)
-        .collect();
-    names.into_iter()
+    let has_it = config.images.iter().filter(|(_, image)| image.environments.iter().any(goes_into));
+    has_it.map(|(name, _)| name).collect()
 }
 
 /// The artifacts of an environment, with their sources: its lock's source distributions, and projects that it names.
@@ -201,6 +213,11 @@ fn wanted(
             sha256: String::new(),
             size: None,
         };
+        let Some(table) = config.artifacts.get(name) else { continue };
+        let job = Job { name, table, source: Some(&project) };
+        if let Some(difference) = axis::difference(context, &job, environments, environment)? {
+            return Err(job.failed(format!("it is built for {difference} in [env.{environment}]")));
+        }
         wanted.push((name.clone(), project));
     }
     Ok(wanted)
@@ -244,28 +261,36 @@ fn one(
 ) -> Result<String, Error> {
     let (inputs, files) = inputs(context, job, environments)?;
     let key = receipt::key(&inputs).map_err(|error| job.failed(error))?.to_string();
-    if done.get(&key).is_some_and(|known| known.built.is_some() || !is_needed) {
-        return Ok(key);
+    let mut names = BTreeSet::from([job.name.to_owned()]);
+    if let Some(known) = done.get_mut(&key) {
+        known.names.append(&mut names);
+        if known.built.is_some() || !is_needed {
+            return Ok(key);
+        }
+        names.append(&mut known.names);
     }
     let store = context.tools.store;
     let locked = context.lock.artifacts.get(&key);
-    let is_again = context.tools.rebuild == Some(job.name);
+    let is_again = context.tools.rebuild.is_some_and(|name| name == job.name || name == job.title());
     let mut receipt = if is_again { None } else { known(store, &key)? };
     let (mut why, mut is_new) = (None, false);
     if receipt.is_none() {
-        why = Some(receipt::why(&inputs, &earlier(store, job.name)?));
+        why = Some(receipt::why(&inputs, &earlier(store, job.title())?));
         if is_needed {
             // Two processes build it once.
             let _lock = store.work_lock(&format!("artifact {key}"), |_| {})?;
             receipt = match known(store, &key)? {
                 _ if is_again => None,
                 Some(receipt) => Some(receipt),
-                None => take(context, job, &key, locked)?,
+                None => match take(context, job, &key, locked)? {
+                    Some(receipt) => Some(receipt),
+                    None => vendored(context, job, &inputs, locked)?,
+                },
             };
             if receipt.is_none() {
                 let built = build::build(context, job, environments, &inputs, files)?;
                 if !is_again {
-                    keep(store, job.name, &built)?;
+                    keep(store, job.title(), &built)?;
                     store.sync()?;
                 }
                 receipt = Some(built);
@@ -276,15 +301,19 @@ fn one(
     // An artifact comes out as images.lock says, whether it was just built or long ago.
     if let (Some(locked), Some(receipt)) = (locked, &receipt)
         && locked.sha256 != receipt.result.sha256.hex()
+        && is_needed
         && !is_again
     {
         return Err(job.failed(format!(
-            "it came out otherwise than before: images.lock has sha256:{}, this is {}",
-            locked.sha256, receipt.result.sha256
+            "it came out otherwise than before: images.lock has sha256:{}, this is {}; `imgforge verify --rebuild {}` says \
+             what differs, and without its [[artifact]] in images.lock this one is taken",
+            locked.sha256,
+            receipt.result.sha256,
+            job.title()
         )));
     }
     let built = receipt.map(|receipt| BuiltArtifact {
-        name: job.name.to_owned(),
+        name: job.title().to_owned(),
         title: receipt::line(&inputs),
         key: key.clone(),
         file: receipt.result.file.clone(),
@@ -292,10 +321,7 @@ fn one(
         size: receipt.result.size,
     });
     let built = built.or_else(|| locked.cloned());
-    done.insert(
-        key.clone(),
-        Resolved { name: job.name.to_owned(), inputs, key: key.clone(), built, why, is_new },
-    );
+    done.insert(key.clone(), Resolved { names, inputs, key: key.clone(), built, why, is_new });
     Ok(key)
 }
 
@@ -324,7 +350,7 @@ fn take(
     });
     match found {
         Ok(Some(receipt)) => {
-            keep(tools.store, job.name, &receipt)?;
+            keep(tools.store, job.title(), &receipt)?;
             tools.store.sync()?;
             (tools.on_progress)(Progress::TakenArtifact(&receipt));
             Ok(Some(receipt))
@@ -336,6 +362,37 @@ fn take(
         }
         Err(error) => Err(error),
     }
+}
+
+/// What images.lock says came out of these very inputs, where a vendor folder or a mirror has it.
+fn vendored(
+    context: &Context<'_>,
+    job: &Job<'_>,
+    inputs: &Inputs,
+    locked: Option<&BuiltArtifact>,
+) -> Result<Option<Receipt>, Error> {
+    let Some(locked) = locked else { return Ok(None) };
+    let tools = context.tools;
+    let sha256 = crate::unit::digest(&locked.sha256)?;
+    let request = fetch::Request {
+        name: job.name.to_owned(),
+        title: locked.file.clone(),
+        file: locked.file.clone(),
+        digest: sha256,
+        size: Some(locked.size),
+        locked_in: "images.lock".to_owned(),
+        relock: None,
+        sources: Vec::new(),
+    };
+    // It is nowhere, mostly.
+    if tools.fetcher.fetch(tools.store, &request, &|_, _| {}).is_err() {
+        return Ok(None);
+    }
+    let output = Output { file: locked.file.clone(), sha256, size: locked.size };
+    let receipt = Receipt::new(inputs.clone(), output).map_err(|error| job.failed(error))?;
+    keep(tools.store, job.title(), &receipt)?;
+    tools.store.sync()?;
+    Ok(Some(receipt))
 }
 
 /// Puts the artifacts of images into the cache, where they are in the store. Nothing depends on it: what fails is told as
@@ -396,13 +453,16 @@ pub(crate) fn keep(store: &Store, name: &str, receipt: &Receipt) -> Result<(), E
 
 /// Puts a wheel into the place of its source, or removes the source where the wheel is pending.
 fn install(store: &Store, selected: &mut Selected, source: &Package, resolved: &Resolved) {
-    selected.artifacts.retain(|package| package.name != source.name);
+    // A project has no file, and stands for nothing that the lock has.
+    let is_project = source.file.is_empty();
+    selected.artifacts.retain(|package| is_project || package.name != source.name);
     let Some(built) = &resolved.built else {
         selected.pending.push((resolved.line(), resolved.key.clone()));
         return;
     };
     let mut parts = built.file.split('-');
     let (name, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    selected.artifacts.retain(|package| normalise(&package.name) != normalise(name));
     let path = Digest::from_hex(&built.sha256).map(|digest| store.blob_path(&digest)).unwrap_or_default();
     selected.artifacts.push(Package {
         name: normalise(name),
@@ -459,7 +519,7 @@ fn inputs(
     }
     let inputs = Inputs {
         format: BUILDER_FORMAT,
-        name: job.name.to_owned(),
+        name: job.title().to_owned(),
         version,
         platform: context.platform.to_string(),
         sources,
@@ -491,14 +551,24 @@ fn digest_of(tree: &Tree) -> Result<Digest, Error> {
 ///
 /// # Errors
 /// [`Error::Digest`] for a digest in images.lock that is none.
-pub(crate) fn units(resolved: &[Resolved], names: &[String]) -> Result<Vec<Unit>, Error> {
-    let found = names.iter().filter_map(|name| resolved.iter().find(|it| it.name == *name));
-    found
-        .map(|it| match &it.built {
-            Some(built) => {
-                Ok(Unit::built(&it.name, &it.line(), crate::unit::digest(&built.sha256)?, built.size))
-            }
-            None => Ok(Unit::pending(&it.line(), &it.key)),
+pub(crate) fn units(config: &Config, resolved: &[Resolved], names: &[String]) -> Result<Vec<Unit>, Error> {
+    let priority = |name: &str| config.artifacts.get(name).map_or(PRIORITY, |table| table.cache_priority);
+    names
+        .iter()
+        .map(|name| {
+            let found = resolved.iter().find(|it| it.names.contains(name));
+            let it = found.ok_or_else(|| Error::Artifact {
+                artifact: name.clone(),
+                source: "an image names it, and nothing came of it".into(),
+            })?;
+            let unit = match &it.built {
+                Some(built) => {
+                    let digest = crate::unit::digest(&built.sha256)?;
+                    Unit::built(&built.name, &it.line(), digest, built.size)
+                }
+                None => Unit::pending(Rank::Artifacts, &it.line(), &it.key),
+            };
+            Ok(unit.with_priority(priority(name)))
         })
         .collect()
 }

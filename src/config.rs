@@ -7,6 +7,7 @@
 mod artifact;
 mod check;
 mod environment;
+mod extend;
 mod image;
 mod matrix;
 
@@ -166,6 +167,8 @@ pub enum Compression {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct BaseTable {
+    /// The base whose table this one adds to: its values are taken over unless set here, its lists come first.
+    extends: Option<String>,
     /// Debian's suite: `bookworm`.
     debian: Option<String>,
     /// Debian packages; what they depend on comes with them.

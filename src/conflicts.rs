@@ -192,13 +192,13 @@ fn winners(wheels: &[Arc<Unit>], conflicts: &[Conflict]) -> Unit {
     Unit::winners(winners)
 }
 
-/// Checks that application files neither cover a package's files nor stand where a folder is needed.
+/// Checks that application files and artifacts' files neither cover a package's files, or each other's, nor stand where a
+/// folder is needed.
 ///
 /// A file of the base may be covered: that is how a configuration is changed. What was found good is remembered by the
 /// layers' keys, so that a rebuild reads no listing.
 pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)]) -> Result<(), Error> {
-    let is_files = |spec: &LayerSpec| spec.rank() == Rank::Files;
-    if !layers.iter().any(|(spec, _)| is_files(spec)) {
+    if !layers.iter().any(|(spec, _)| matches!(spec.rank(), Rank::Files | Rank::Artifacts)) {
         return Ok(());
     }
     let keys: Vec<_> = layers.iter().map(|(spec, _)| spec.key.as_str()).collect();
@@ -206,32 +206,22 @@ pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)])
     if workshop.store.record::<bool>(GOOD_FILES, &key)? == Some(true) {
         return Ok(());
     }
-    let mut below: BTreeMap<TreePath, (Rank, String, bool)> = BTreeMap::new();
-    for (spec, made) in layers.iter().filter(|(spec, _)| spec.rank() < Rank::Files) {
+    let mut below = Below::default();
+    for (spec, made) in layers.iter().filter(|(spec, _)| spec.rank() <= Rank::Artifacts) {
         for (title, entries) in workshop.listing(&made.record)?.units {
-            for entry in entries {
-                let folder = entry.what == What::Folder;
-                below.insert(entry.path, (spec.rank(), title.clone(), folder));
+            for entry in &entries {
+                let is_folder = entry.what == What::Folder;
+                if spec.rank() == Rank::Artifacts {
+                    below.allows(&entry.path, is_folder, &title)?;
+                }
             }
+            below.add(spec.rank(), &title, entries);
         }
     }
     for unit in layers.iter().flat_map(|(spec, _)| &spec.units) {
         let Recipe::Files(tree) = &unit.recipe else { continue };
         for (path, entry) in tree.iter() {
-            let covered = |path: &TreePath, second: &TreePath| {
-                let (_, title, _) = below.get(path)?;
-                let (path, first) = (second.clone(), title.clone());
-                Some(Error::Covered { path, first, second: unit.title.clone() })
-            };
-            let error = match below.get(path) {
-                Some((_, _, folder)) if *folder != entry.is_directory() => covered(path, path),
-                Some((Rank::Packages | Rank::Environment, _, false)) => covered(path, path),
-                _ => None,
-            };
-            let stump = path.ancestors().find(|above| matches!(below.get(above), Some((_, _, false))));
-            if let Some(error) = error.or_else(|| covered(&stump?, path)) {
-                return Err(error);
-            }
+            below.allows(path, entry.is_directory(), &unit.title)?;
         }
     }
     if are_here(layers) {
@@ -240,13 +230,44 @@ pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)])
     Ok(())
 }
 
+/// What there is already, by path: its rank, whose it is, and whether it is a folder.
+#[derive(Default)]
+struct Below(BTreeMap<TreePath, (Rank, String, bool)>);
+
+impl Below {
+    fn add(&mut self, rank: Rank, title: &str, entries: Vec<Listed>) {
+        for entry in entries {
+            let is_folder = entry.what == What::Folder;
+            self.0.insert(entry.path, (rank, title.to_owned(), is_folder));
+        }
+    }
+
+    /// Refuses a path that covers what it must not.
+    fn allows(&self, path: &TreePath, is_folder: bool, title: &str) -> Result<(), Error> {
+        let covered = |below: &TreePath| {
+            let (_, first, _) = self.0.get(below)?;
+            Some(Error::Covered { path: path.clone(), first: first.clone(), second: title.to_owned() })
+        };
+        let error = match self.0.get(path) {
+            Some((_, _, folder)) if *folder != is_folder => covered(path),
+            Some((Rank::Packages | Rank::Environment | Rank::Artifacts, _, false)) => covered(path),
+            _ => None,
+        };
+        let stump = path.ancestors().find(|above| matches!(self.0.get(above), Some((_, _, false))));
+        match error.or_else(|| covered(&stump?)) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Whether all listings were compared with what they list. What follows from others is not remembered.
 pub(crate) fn are_here(layers: &[(LayerSpec, Made)]) -> bool {
     layers.iter().all(|(_, made)| made.is_here)
 }
 
-/// The bucket of layers whose application files were found good.
-const GOOD_FILES: &str = "files/1";
+/// The bucket of layers whose application files and artifacts were found good.
+const GOOD_FILES: &str = "files/2";
 
 fn tree_path(path: &str) -> Result<TreePath, Error> {
     TreePath::new(path).map_err(|source| Error::Tree { what: "a disputed path".to_owned(), source })

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imgforge_layer::{Codec, Entry, Tree, write_layer};
+use imgforge_layer::{Codec, Tree, write_layer};
 use imgforge_oci::{DiffId, Digest, json};
 use imgforge_sandbox::{Command, Exit, Outputs, Sandbox, User};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub(crate) struct Script<'a> {
     pub(crate) keeps: &'a dyn Fn(&str) -> bool,
     /// Where the layer belongs.
     pub(crate) rank: Rank,
+    /// Whether it gives files to several owners.
+    pub(crate) needs_owners: bool,
 }
 
 /// The files that came out; nothing where nothing changed.
@@ -46,6 +48,13 @@ pub(crate) struct Script<'a> {
 struct Derived {
     tar: Option<(Digest, u64)>,
 }
+
+/// A user has but one id.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the scripts give files to several owners, and this user has one id: add a line for it to /etc/subuid and /etc/subgid, such as `NAME:100000:65536`, and install uidmap"
+)]
+struct NoOwners;
 
 /// Where scripts run.
 pub(crate) struct Ground<'a> {
@@ -80,7 +89,12 @@ pub(crate) fn derive(
     let derived: Derived = match store.record(DERIVED, &key)? {
         Some(derived) => derived,
         None => {
-            let derived = run(ground, workshop, below, script)?;
+            // Two processes run it once.
+            let _lock = store.work_lock(&format!("derived {key}"), |_| {})?;
+            let derived = match store.record(DERIVED, &key)? {
+                Some(derived) => derived,
+                None => run(ground, workshop, below, script)?,
+            };
             let blobs: Vec<Digest> = derived.tar.iter().map(|(digest, _)| *digest).collect();
             store.put_record(DERIVED, &key, &derived, &blobs)?;
             derived
@@ -127,6 +141,9 @@ fn run(
     }));
     (tools.on_progress)(Progress::Building(script.title));
     let sandbox = Sandbox::new(tools.store).map_err(|error| failed(error.into()))?;
+    if script.needs_owners && !sandbox.has_owners() {
+        return Err(failed(Box::new(NoOwners)));
+    }
     let root = join(&sandbox, tools.store, stack).map_err(|error| failed(error.into()))?;
     let command = Command {
         user: User::Root,
@@ -141,7 +158,8 @@ fn run(
             Exit::Code(code) => format!("exit code {code}"),
             Exit::Signal(signal) => format!("signal {signal}"),
         };
-        return Err(failed(format!("the scripts ended with {how}").into()));
+        let log = ended.log.map(|log| format!("; their log is {}", tools.store.blob_path(&log).display()));
+        return Err(failed(format!("the scripts ended with {how}{}", log.unwrap_or_default()).into()));
     }
     let kept = kept(&ended.outputs, script).map_err(|error| failed(error.into()))?;
     if kept.is_empty() {
@@ -153,13 +171,12 @@ fn run(
     Ok(Derived { tar: Some((writer.commit()?, written.size)) })
 }
 
-/// What counts of a difference: files and links, and the folders that lead to them or are new and empty.
+/// What counts of a difference, with the folders that lead to it.
 fn kept(outputs: &Tree, script: &Script<'_>) -> Result<Tree, imgforge_layer::TreeError> {
     let mut kept = Tree::new();
     for (path, entry) in outputs.iter() {
         let name = path.as_str().trim_start_matches('/');
-        let is_wanted = (script.keeps)(name) && !entry.is_directory();
-        if is_wanted {
+        if (script.keeps)(name) && kept.get(path).is_none() {
             for folder in path.ancestors() {
                 if let Some(entry) = outputs.get(&folder)
                     && kept.get(&folder).is_none()
@@ -167,7 +184,7 @@ fn kept(outputs: &Tree, script: &Script<'_>) -> Result<Tree, imgforge_layer::Tre
                     kept.insert(folder, entry.clone())?;
                 }
             }
-            kept.insert(path.clone(), Entry { ..entry.clone() })?;
+            kept.insert(path.clone(), entry.clone())?;
         }
     }
     Ok(kept)
@@ -215,6 +232,7 @@ pub(crate) fn configure(
         environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         keeps: &is_configuration,
         rank: Rank::SystemGlue,
+        needs_owners: true,
     };
     let below = layers.get(..above).unwrap_or_default();
     let made = derive(ground, workshop, below, &script)?;
@@ -248,7 +266,8 @@ fn is_configuration(path: &str) -> bool {
         "var/lib/dpkg/lock-frontend",
         "var/lib/dpkg/triggers/Lock",
     ];
-    let is_trace = TRACES.iter().any(|folder| path.starts_with(folder))
+    let is_below = |folder: &&str| path.starts_with(*folder) || path == folder.trim_end_matches('/');
+    let is_trace = TRACES.iter().any(is_below)
         || FILES.contains(&path)
         || path.contains("__pycache__")
         // What programs keep of a file that they change.
@@ -300,6 +319,7 @@ pub(crate) fn link_scripts(
             path.starts_with(&below_prefix) && !path.contains("__pycache__") && !path.ends_with(".pyc")
         },
         rank: Rank::CondaPackages,
+        needs_owners: false,
     };
     let above =
         layers.iter().rposition(|(spec, _)| spec.rank() <= Rank::CondaPackages).map_or(0, |at| at + 1);
@@ -331,6 +351,8 @@ mod tests {
         check("var/lib/dpkg/status-old", false);
         check("etc/passwd-", false);
         check("var/log/dpkg.log", false);
+        check("var/log", false);
+        check("var/lib/something", true);
         check("var/cache/ldconfig/aux-cache", false);
         check("var/cache/debconf/config.dat", false);
         check("etc/machine-id", false);

@@ -9,11 +9,13 @@
 //! 3. When an image has more layers than its budget, the whole plan is made coarser: bins hold twice as many and items
 //!    must be twice as large to be alone. That step is rare, and the only one that touches layers at large.
 //!
-//! The order within an image: by rank, then what more images share (snapshotters share a chain of layers from the bottom
-//! up only), then large items before bins, as they change least.
+//! The order within an image: by rank, then by the priority that images.toml gives, then what more images share
+//! (snapshotters share a chain of layers from the bottom up only), then large items before bins, as they change least.
+//! Items of different priorities share no bin.
 //!
 //! A pure function: the same items in any order give the same plan. It costs O(n log n) in all uses of all items.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use imgforge_oci::Digest;
@@ -64,7 +66,12 @@ pub struct Item {
     pub rank: Rank,
     /// Bytes, compressed. `None`: unknown, and planned as a large item.
     pub size: Option<u64>,
+    /// How seldom it changes, as far as somebody says so: 0 to 100. What changes seldom is below.
+    pub priority: u8,
 }
+
+/// The priority of what nobody says anything of.
+pub const PRIORITY: u8 = 50;
 
 /// The layers of all images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,9 +137,10 @@ pub fn plan(items: &[Item], images: &[ImageItems], budget: usize) -> Result<Plan
 /// Levels of coarseness: at the last, every item that may be in a bin is.
 const COARSEST: u32 = 40;
 
-/// Items of one rank that the same images use.
+/// Items of one rank and priority that the same images use.
 struct Group {
     rank: Rank,
+    priority: Reverse<u8>,
     /// Indices into the images sorted by name, ascending.
     users: Vec<usize>,
     items: Vec<usize>,
@@ -151,13 +159,14 @@ fn group(items: &[Item], images: &[ImageItems]) -> Vec<Group> {
             }
         }
     }
-    let mut groups: BTreeMap<(Rank, Vec<usize>), Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Rank, Reverse<u8>, Vec<usize>), Vec<usize>> = BTreeMap::new();
     for (index, (item, users)) in items.iter().zip(users).enumerate() {
         if !users.is_empty() {
-            groups.entry((item.rank, users)).or_default().push(index);
+            groups.entry((item.rank, Reverse(item.priority), users)).or_default().push(index);
         }
     }
-    groups.into_iter().map(|((rank, users), items)| Group { rank, users, items }).collect()
+    let group = |((rank, priority, users), items)| Group { rank, priority, users, items };
+    groups.into_iter().map(group).collect()
 }
 
 fn at_level(
@@ -172,7 +181,7 @@ fn at_level(
         let members: Vec<(usize, &Item)> =
             group.items.iter().filter_map(|&index| Some((index, items.get(index)?))).collect();
         for (place, members) in split(group.rank, members, level) {
-            let order = (group.rank, std::cmp::Reverse(group.users.len()), place, group.users.clone());
+            let order = (group.rank, group.priority, Reverse(group.users.len()), place, group.users.clone());
             layers.push((order, members));
         }
     }
@@ -181,7 +190,7 @@ fn at_level(
     let mut by_name: Vec<usize> = (0..images.len()).collect();
     by_name.sort_by_key(|&image| images.get(image).map(|image| &image.name));
     let mut plan = Plan { layers: Vec::new(), images: vec![Vec::new(); images.len()] };
-    for (number, ((_, _, _, users), members)) in layers.into_iter().enumerate() {
+    for (number, ((.., users), members)) in layers.into_iter().enumerate() {
         for image in users.into_iter().filter_map(|place| by_name.get(place)) {
             if let Some(layers) = plan.images.get_mut(*image) {
                 layers.push(number);
@@ -263,7 +272,8 @@ mod tests {
     use super::*;
 
     fn item(name: &str, version: &str, size: Option<u64>) -> Item {
-        Item { identity: format!("{name} {version}"), name: name.into(), rank: Rank::Packages, size }
+        let identity = format!("{name} {version}");
+        Item { identity, name: name.into(), rank: Rank::Packages, size, priority: PRIORITY }
     }
 
     /// Each image's layers as sets of identities.
@@ -302,6 +312,16 @@ mod tests {
         assert_eq!(runtime, [["package-1 1", "package-3 1"]]);
         assert_eq!(devel[0], runtime[0]);
         assert_eq!(devel.len(), 2);
+    }
+
+    #[test]
+    fn what_changes_seldom_is_below() {
+        let mut items = packages(4);
+        items[2].priority = 90;
+        items[1].priority = 10;
+        let found = layers(&items, &one_image(&items), 80).remove(0);
+        let names: Vec<_> = found.iter().map(|layer| layer.join(" ")).collect();
+        assert_eq!(names, ["package-2 1", "package-0 1 package-3 1", "package-1 1"]);
     }
 
     #[test]

@@ -284,12 +284,19 @@ impl Project {
                     let lock = self.config.environments.get(environment).map(|table| table.lock.display());
                     let lock = lock.map(|path| path.to_string()).unwrap_or_default();
                     let cap = self.config.settings.layer_cap << 20;
-                    let parts = units_of(selected, &lock).into_iter().flat_map(|unit| unit.split(cap));
+                    let priority =
+                        self.config.environments.get(environment).map(|table| table.cache_priority);
+                    let parts = units_of(selected, &lock)
+                        .into_iter()
+                        .flat_map(|unit| unit.split(cap))
+                        .map(|unit| unit.with_priority(priority.unwrap_or(plan::PRIORITY)));
                     own.extend(parts.map(|unit| units.add(unit)));
                 }
                 check_twice(name, own.iter().filter_map(|&unit| units.all.get(unit)))?;
                 own.extend(
-                    artifacts::units(&resolved, &table.artifacts)?.into_iter().map(|unit| units.add(unit)),
+                    artifacts::units(&self.config, &resolved, &table.artifacts)?
+                        .into_iter()
+                        .map(|unit| units.add(unit)),
                 );
                 if !table.users.is_empty() {
                     let users = table.users.clone();
@@ -687,7 +694,7 @@ pub(crate) fn units_of(selected: &Selected, lock: &str) -> Vec<Unit> {
     if let Some(scheme) = &selected.scheme {
         units.extend(selected.artifacts.iter().map(|wheel| Unit::wheel(wheel.clone(), scheme.clone(), lock)));
     }
-    units.extend(selected.pending.iter().map(|(line, key)| Unit::pending(line, key)));
+    units.extend(selected.pending.iter().map(|(line, key)| Unit::pending(Rank::Packages, line, key)));
     units
 }
 
@@ -803,9 +810,17 @@ struct Units {
 impl Units {
     fn add(&mut self, unit: Unit) -> usize {
         let key = (unit.item.rank, unit.item.identity.clone());
-        *self.by_identity.entry(key).or_insert_with(|| {
+        let priority = unit.item.priority;
+        let place = *self.by_identity.entry(key).or_insert_with(|| {
             self.all.push(Arc::new(unit));
             self.all.len() - 1
-        })
+        });
+        // Where two tables say different things of one unit, the higher priority is meant.
+        if let Some(known) = self.all.get_mut(place)
+            && known.item.priority < priority
+        {
+            Arc::make_mut(known).item.priority = priority;
+        }
+        place
     }
 }

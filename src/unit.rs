@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::config::User;
 use crate::facts::Facts;
-use crate::plan::{Item, Rank};
+use crate::plan::{Item, PRIORITY, Rank};
 use crate::workshop::Workshop;
 use crate::{Error, artifacts, clobbers, debian, users};
 
@@ -239,6 +239,12 @@ impl Unit {
         Self::new(Rank::Artifacts, name, title, Some(size), &identity, Recipe::Built(digest))
     }
 
+    /// The unit with a place in the order of layers that images.toml says.
+    pub fn with_priority(mut self, priority: u8) -> Self {
+        self.item.priority = priority;
+        self
+    }
+
     /// What packages' own scripts left.
     pub fn derived(rank: Rank, title: &str, digest: Digest, size: u64) -> Self {
         let identity = json!({"built": digest.hex()});
@@ -246,9 +252,9 @@ impl Unit {
     }
 
     /// An artifact that is not there: for a plan, which nothing is made of.
-    pub fn pending(line: &str, key: &str) -> Self {
+    pub fn pending(rank: Rank, line: &str, key: &str) -> Self {
         let title = format!("{line} (to be built)");
-        Self::new(Rank::Packages, line, &title, None, &json!({"pending": key}), Recipe::Pending)
+        Self::new(rank, line, &title, None, &json!({"pending": key}), Recipe::Pending)
     }
 
     /// Files of the host. `number` keeps the order of several.
@@ -283,7 +289,8 @@ impl Unit {
         let identity = json::canonical(identity)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_else(|_| identity.to_string());
-        Self { item: Item { identity, name: name.to_owned(), rank, size }, title: title.to_owned(), recipe }
+        let item = Item { identity, name: name.to_owned(), rank, size, priority: PRIORITY };
+        Self { item, title: title.to_owned(), recipe }
     }
 
     /// What has to be fetched before the tree can be made.

@@ -3,10 +3,11 @@
 //! "The same CUDA, torch and Python" is decided by what is there: by the digests of packages and wheels, and not by labels
 //! that somebody keeps up to date, or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use imgforge_artifact::receipt::{Axis, Resolved};
 use imgforge_layer::wheel::normalise;
+use imgforge_oci::Digest;
 use imgforge_resolver::Artifact as Package;
 
 use super::{Context, Job};
@@ -28,8 +29,8 @@ pub(super) fn resolve(
     resolve_in(&Seen::new(context, job, environments), job, name)
 }
 
-/// In which axis an environment differs from the one that an artifact is built against. `builder` and `env` say what it is
-/// built in, and nothing of where it is used.
+/// In which axis an environment differs from the one that an artifact is built against; its Python is one in any case.
+/// `builder` says what it is built in, and nothing of where it is used.
 pub(super) fn difference(
     context: &Context<'_>,
     job: &Job<'_>,
@@ -39,14 +40,24 @@ pub(super) fn difference(
     if job.table.env.as_deref() == Some(environment) {
         return Ok(None);
     }
-    let own = Seen::new(context, job, environments);
-    let mut other = Seen::new(context, job, environments);
-    other.environments =
-        environments.get(environment).map(|selected| (environment, selected)).into_iter().collect();
-    for name in job.table.key.iter().filter(|name| !matches!(name.as_str(), "builder" | "env")) {
-        let wanted = resolve_in(&own, job, name)?;
+    let seen = |name: Option<&'_ str>| -> Seen<'_> {
+        let all = Seen::new(context, job, environments);
+        let into = name.and_then(|name| context.config.environments.get(name)?.into.as_deref());
+        let found = name.into_iter().chain(into).filter_map(|name| environments.get_key_value(name));
+        Seen { environments: found.map(|(name, selected)| (name.as_str(), selected)).collect(), ..all }
+    };
+    // What only the build has is no matter of where the outcome is used.
+    let (own, other) = (seen(job.table.env.as_deref()), seen(Some(environment)));
+    let python = "python".to_owned();
+    let named = job.table.key.iter().filter(|name| !matches!(name.as_str(), "builder" | "python"));
+    for name in std::iter::once(&python).chain(named) {
+        let Ok(wanted) = resolve_in(&own, job, name) else { continue };
         let found = resolve_in(&other, job, name).ok();
         if found.as_ref().map(|axis| &axis.parts) != Some(&wanted.parts) {
+            if name == "env" {
+                let whole = "everything in its environment (name in `key` what matters, such as torch)";
+                return Ok(Some(whole.to_owned()));
+            }
             let label = found.map_or_else(|| format!("no {name}"), |axis| axis.label);
             return Ok(Some(format!("{}, and here is {label}", wanted.label)));
         }
@@ -58,7 +69,7 @@ fn resolve_in(seen: &Seen<'_>, job: &Job<'_>, name: &str) -> Result<Axis, Error>
     let (label, parts) = match name {
         "builder" => (job.table.builder.clone(), seen.builder(&|_| true)?),
         "env" => {
-            let parts = seen.wheels(&|_| true)?.into_iter().chain(seen.conda(&|_| true)?).collect();
+            let parts = seen.everything(&|_| true, &|_| true)?;
             (seen.environments.first().map(|(name, _)| (*name).to_owned()).unwrap_or_default(), parts)
         }
         "python" => seen.python()?,
@@ -93,9 +104,15 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn new(context: &'a Context<'_>, job: &'a Job<'_>, environments: &'a BTreeMap<String, Selected>) -> Self {
+        let mut names: Vec<&str> = job.environments().collect();
+        // One that goes into another stands on it.
+        let into = |name: &&str| context.config.environments.get(*name)?.into.as_deref();
+        names.extend(names.clone().iter().filter_map(into));
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(*name));
         Self {
-            environments: job
-                .environments()
+            environments: names
+                .into_iter()
                 .filter_map(|name| Some((name, environments.get(name)?)))
                 .collect(),
             root: context.bases.get(&job.table.builder).map(|(root, _)| root),
@@ -164,23 +181,47 @@ impl<'a> Seen<'a> {
             return Ok((String::new(), Vec::new()));
         };
         let mut parts = self.conda(&|name| name == "python")?;
-        if parts.is_empty() {
+        let is_of_conda = !parts.is_empty();
+        if !is_of_conda {
             let (program, library) = (format!("python{major}.{minor}"), format!("libpython{major}.{minor}"));
             parts = self.builder(&|name| name.starts_with(&program) || name.starts_with(&library))?;
         }
-        Ok((format!("cp{major}{minor}"), parts))
+        // Of an image, it is not known which of its Pythons is meant.
+        let title = format!("cp{major}{minor}");
+        parts.push(Resolved { digest: Digest::of(title.as_bytes()), title: title.clone() });
+        Ok((title, parts))
     }
 
-    /// The compiler: wheels of it, packages of conda or of the builder, or the builder's image.
+    /// All wheels and conda packages that are meant, of all environments.
+    fn everything(
+        &self,
+        is_wheel: &dyn Fn(&str) -> bool,
+        is_conda: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<Resolved>, Error> {
+        let mut parts = Vec::new();
+        for each in &self.environments {
+            let alone = Seen { environments: vec![*each], root: self.root };
+            parts.extend(alone.wheels(is_wheel)?);
+            parts.extend(alone.conda(is_conda)?);
+        }
+        parts.sort();
+        parts.dedup();
+        Ok(parts)
+    }
+
+    /// The toolkit: wheels and conda packages of all environments, since torch brings a runtime and what compiles may be
+    /// elsewhere; the builder's packages, or its image, where no environment has a compiler.
     fn cuda(&self) -> Result<(String, Vec<Resolved>), Error> {
-        let mut parts = self.wheels(&|name| CUDA_WHEELS.iter().any(|wheel| name.starts_with(wheel)))?;
-        if parts.is_empty() {
-            parts = self.conda(&|name| name.starts_with("cuda-nvcc") || name == "cuda-version")?;
+        let mut parts = self
+            .everything(&|name| CUDA_WHEELS.iter().any(|wheel| name.starts_with(wheel)), &|name| {
+                name.starts_with("cuda-nvcc") || name == "cuda-version"
+            })?;
+        let is_compiler = |part: &&Resolved| part.title.contains("cuda-nvcc");
+        if !parts.iter().any(|part| is_compiler(&part)) {
+            parts.extend(self.builder(&|name| name.starts_with("cuda-"))?);
         }
-        if parts.is_empty() {
-            parts = self.builder(&|name| name.starts_with("cuda-"))?;
-        }
-        let version = parts.first().and_then(|part| part.title.split_once(' ')).map(|(_, version)| version);
+        let first = parts.iter().find(is_compiler).or(parts.first());
+        let version = first.and_then(|part| part.title.split_once(' ')).map(|(_, version)| version);
         let numbers = version.unwrap_or_default().split('.').take(2);
         let digits: String = numbers.flat_map(str::chars).filter(char::is_ascii_digit).collect();
         Ok((format!("cu{digits}"), parts))

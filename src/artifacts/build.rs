@@ -21,6 +21,7 @@ use imgforge_artifact::pep517::{self, Hook, Outcome, Request, Setting};
 use imgforge_artifact::receipt::{Inputs, Output, Receipt};
 use imgforge_artifact::sdist::{self, BuildSystem};
 use imgforge_artifact::{Distribution, rewheel};
+use imgforge_layer::wheel::Scheme;
 use imgforge_layer::{Codec, Content, Entry, Source as File, Tree, TreePath, write_layer};
 use imgforge_oci::Digest;
 use imgforge_sandbox::{Command, Finished, Limits, Network, Outputs, Sandbox, User};
@@ -96,7 +97,7 @@ pub(super) fn build(
     Ok(receipt)
 }
 
-/// What a project's folder gives to its build: what `inputs` says, or all that git does not ignore.
+/// What a project's folder gives to its build: what `inputs` says, or everything but what builds leave there.
 pub(super) fn project(
     context: &Context<'_>,
     job: &Job<'_>,
@@ -107,7 +108,10 @@ pub(super) fn project(
     let exclude: Vec<String> = match inputs {
         // Everything is left out, and some of it taken in again.
         [_, ..] => {
-            let again = inputs.iter().map(|pattern| format!("!{pattern}"));
+            let again = inputs.iter().flat_map(|pattern| {
+                let folder = pattern.trim_end_matches('/');
+                [format!("!{pattern}"), format!("!{folder}/**")]
+            });
             let folders = ["*".to_owned(), "!*/".to_owned()];
             folders.into_iter().chain(again).collect()
         }
@@ -169,7 +173,9 @@ fn root(
     for name in names {
         let Some(selected) = environments.get(name) else { continue };
         let usable = Selected { artifacts: usable(selected), pending: Vec::new(), ..selected.clone() };
-        units.extend(crate::project::units_of(&usable, "").into_iter().map(Arc::new));
+        let lock = context.config.environments.get(name).map(|table| table.lock.display().to_string());
+        let lock = lock.unwrap_or_default();
+        units.extend(crate::project::units_of(&usable, &lock).into_iter().map(Arc::new));
     }
     let items: Vec<_> = units.iter().map(|unit| unit.item.clone()).collect();
     let image = ImageItems { name: job.name.to_owned(), items: (0..items.len()).collect(), below: 0 };
@@ -277,11 +283,24 @@ impl Work {
                 let request = serde_json::to_vec(&request).map_err(|error| job.failed(error))?;
                 put(DRIVER, Entry::bytes(pep517::DRIVER.as_bytes(), false))?;
                 put(REQUEST, Entry::bytes(request, false))?;
-                let python = python(job, environments)?;
-                let bin = python.rsplit_once('/').map_or("", |(bin, _)| bin).to_owned();
-                environment.insert("PATH".to_owned(), format!("{bin}:{SYSTEM_PATH}"));
-                let prefix = bin.strip_suffix("/bin").unwrap_or(&bin).to_owned();
-                environment.insert("VIRTUAL_ENV".to_owned(), prefix);
+                let schemes = schemes(job, environments);
+                let scheme = schemes.first().ok_or_else(|| job.failed("its environments have no Python"))?;
+                if let Some(other) = schemes.iter().find(|other| other.python() != scheme.python()) {
+                    let ((a, b), (c, d)) = (scheme.python(), other.python());
+                    return Err(job.failed(format!("`env` has Python {a}.{b}, and `requires` {c}.{d}")));
+                }
+                let python = scheme.executable();
+                let bins = schemes.iter().map(|scheme| format!("{}/bin", scheme.prefix()));
+                let path: Vec<_> = bins.chain([SYSTEM_PATH.to_owned()]).collect();
+                environment.insert("PATH".to_owned(), path.join(":"));
+                environment.insert("VIRTUAL_ENV".to_owned(), scheme.prefix().to_string());
+                // What only the build needs is seen beside what it is built against.
+                let needs = schemes.iter().skip(1);
+                let needs: Vec<_> =
+                    needs.map(|scheme| format!("{}/{}", scheme.prefix(), scheme.site_packages())).collect();
+                if !needs.is_empty() {
+                    environment.insert("PYTHONPATH".to_owned(), needs.join(":"));
+                }
                 (vec![python, DRIVER.to_owned(), REQUEST.to_owned()], expected, folder, None)
             }
             None => {
@@ -326,12 +345,13 @@ fn owned(files: &Tree, job: &Job<'_>) -> Result<Tree, Error> {
     Ok(own)
 }
 
-/// The program that runs the build backend: the environment's own.
-fn python(job: &Job<'_>, environments: &BTreeMap<String, Selected>) -> Result<String, Error> {
-    let names = job.table.requires.as_deref().into_iter().chain(job.table.env.as_deref());
-    let mut found = names.filter_map(|name| environments.get(name)?.scheme.as_ref());
-    let scheme = found.next().ok_or_else(|| job.failed("its environments have no Python"))?;
-    Ok(scheme.executable())
+/// Where the build's environments lie: the one that it is built against, whose Python runs the build backend, and the one
+/// with what only the build needs.
+fn schemes<'a>(job: &Job<'_>, environments: &'a BTreeMap<String, Selected>) -> Vec<&'a Scheme> {
+    let mut schemes: Vec<&Scheme> =
+        job.environments().filter_map(|name| environments.get(name)?.scheme.as_ref()).collect();
+    schemes.dedup_by(|a, b| a.prefix() == b.prefix());
+    schemes
 }
 
 /// Checks how the build ended, and keeps what came out.
@@ -350,8 +370,9 @@ fn check(
                 format!("the build was ended by signal {signal}")
             }
         };
-        if let Some(log) = &finished.log {
-            text.push_str(&format!("; its log is {}", store.blob_path(log).display()));
+        match &finished.log {
+            Some(log) => text.push_str(&format!("; its log is {}", store.blob_path(log).display())),
+            None => text.push_str("; it printed nothing"),
         }
         return Err(job.failed(text));
     }
@@ -416,7 +437,11 @@ fn script_files(
     put(SOURCES.to_owned(), Entry::directory(0o755))?;
     for source in sources {
         let digest = crate::unit::digest(&source.sha256)?;
-        fetch_one(context, job, source.file_name(), digest, fetch::Source::Url(source.url.clone()), None)?;
+        let place = match source.url.contains("://") {
+            true => fetch::Source::Url(source.url.clone()),
+            false => fetch::Source::Path(context.folder.join(&source.url)),
+        };
+        fetch_one(context, job, source.file_name(), digest, place, None)?;
         let len = fs::metadata(context.tools.store.blob_path(&digest))?.len();
         let path = context.tools.store.blob_path(&digest);
         let content = Content::Host { path, len };

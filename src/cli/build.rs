@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use imgforge::Error;
+use imgforge::artifacts::Resolved;
 use imgforge::project::{Finished, Prepared};
 use imgforge_oci::{Descriptor, DiffId, Digest, Image, Ref, archive, docker_archive, layout};
 use serde_json::json;
@@ -86,7 +87,7 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     }
     report(&session, &finished, start);
     if global.json {
-        return print_json(&as_json(&outputs, &finished));
+        return print_json(&as_json(&outputs, &finished, &prepared.artifacts));
     }
     print(&outputs.iter().map(|output| format!("{} {}\n", output.name, output.digest)).collect::<String>())
 }
@@ -195,7 +196,7 @@ fn report(session: &Session, finished: &[Finished], start: Instant) {
     session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
 }
 
-fn as_json(outputs: &[Output], finished: &[Finished]) -> serde_json::Value {
+fn as_json(outputs: &[Output], finished: &[Finished], artifacts: &[Resolved]) -> serde_json::Value {
     let images: Vec<_> = outputs
         .iter()
         .map(|output| {
@@ -235,5 +236,20 @@ fn as_json(outputs: &[Output], finished: &[Finished]) -> serde_json::Value {
             })
         })
         .collect();
-    json!({"version": 1, "images": images})
+    let artifacts: Vec<_> = artifacts
+        .iter()
+        .filter_map(|artifact| {
+            let built = artifact.built.as_ref()?;
+            Some(json!({
+                "name": artifact.inputs.name,
+                "title": artifact.line(),
+                "key": artifact.key,
+                "file": built.file,
+                "sha256": built.sha256,
+                "size": built.size,
+                "built": artifact.is_new,
+            }))
+        })
+        .collect();
+    json!({"version": 1, "images": images, "artifacts": artifacts})
 }

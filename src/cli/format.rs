@@ -58,6 +58,13 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// Text without what a terminal would obey: much of it comes from builds, registries and archives.
+pub(crate) fn plain(text: &str) -> String {
+    let plain =
+        |char: char| if char.is_control() && !matches!(char, '\n' | '\t') { '\u{fffd}' } else { char };
+    text.chars().map(plain).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use imgforge::bases;
+use imgforge_oci::Digest;
 use imgforge_sandbox::Sandbox;
 use imgforge_store::GcPolicy;
 use serde_json::json;
@@ -25,8 +26,12 @@ pub(crate) fn run(global: &Global, args: Gc) -> Result<(), Failure> {
         for pins in project.lock.bases.values() {
             policy.keep.extend(bases::blobs(&store, pins));
         }
-        policy.keep_records =
-            layers.map(|layer| format!("layers/{}/{}", imgforge_layer::LAYER_FORMAT, layer.key)).collect();
+        let layers = layers.map(|layer| format!("layers/{}/{}", imgforge_layer::LAYER_FORMAT, layer.key));
+        let artifacts = project.lock.artifacts.keys().map(|key| imgforge::artifacts::record(key));
+        policy.keep_records = layers.chain(artifacts).collect();
+        for built in project.lock.artifacts.values() {
+            policy.keep.extend(Digest::from_hex(&built.sha256));
+        }
     }
     let now = SystemTime::now();
     let report = match args.dry_run {

@@ -77,5 +77,5 @@ fn report(failure: &Failure) {
         text.push_str(&format!("hint: {hint}\n"));
     }
     // Nobody is left to be told that stderr is closed.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(format::plain(&text).as_bytes());
 }

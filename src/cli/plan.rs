@@ -212,7 +212,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
 /// An artifact: whether it is there, and if not, what is another than when it was built last.
 fn artifact_json(artifact: &Resolved) -> serde_json::Value {
     json!({
-        "name": artifact.name,
+        "name": artifact.inputs.name,
         "title": artifact.line(),
         "key": artifact.key,
         "built": artifact.why.is_none(),

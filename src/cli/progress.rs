@@ -44,6 +44,7 @@ impl Progress {
         if self.quiet {
             return;
         }
+        let text = &format::plain(text);
         match &self.bars {
             // Nothing is left to do when the terminal is gone.
             Some(bars) => {

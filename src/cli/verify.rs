@@ -33,7 +33,7 @@ fn rebuild(global: &Global, args: &Verify, name: &str) -> Result<(), Failure> {
     let find = |session: &Session| -> Result<Vec<Resolved>, Failure> {
         let mut lock = session.project.lock.clone();
         let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
-        Ok(prepared.artifacts.into_iter().filter(|it| it.name == name && it.built.is_some()).collect())
+        Ok(prepared.artifacts.into_iter().filter(|it| it.inputs.name == name && it.built.is_some()).collect())
     };
     let first = find(&session)?;
     if first.is_empty() {
@@ -44,7 +44,8 @@ fn rebuild(global: &Global, args: &Verify, name: &str) -> Result<(), Failure> {
     let mut results = Vec::new();
     let mut count = 0;
     for (first, second) in first.iter().zip(&second) {
-        let (Some(before), Some(now)) = (&first.built, &second.built) else { continue };
+        // What the selected images don't use was not built.
+        let (true, Some(before), Some(now)) = (second.is_new, &first.built, &second.built) else { continue };
         let differences = match before.sha256 == now.sha256 {
             true => Vec::new(),
             false => differences(&session, before, now)?,
@@ -64,6 +65,9 @@ fn rebuild(global: &Global, args: &Verify, name: &str) -> Result<(), Failure> {
             "second": now.sha256,
             "differences": differences,
         }));
+    }
+    if results.is_empty() {
+        return Err(Failure::Check(format!("no selected image has anything of [artifact.{name}]")));
     }
     if global.json {
         print_json(&json!({"version": 1, "artifact": name, "results": results}))?;

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::check::{ConfigError, absolute, table, unknown};
+use super::environment::check_priority;
 use super::{Base, Config, OneOrMany, When};
+use crate::plan::PRIORITY;
 
 /// Something that is built in a sandbox, once for each key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Artifact {
     pub build_env: BTreeMap<String, String>,
     /// Settings for a build backend (PEP 517).
     pub config_settings: BTreeMap<String, Vec<String>>,
+    /// How seldom it changes, from 0 to 100.
+    pub cache_priority: u8,
 }
 
 /// What an artifact is built from.
@@ -58,7 +62,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SourceFile {
-    /// Where it is.
+    /// Where it is: a URL, or a path relative to images.toml.
     pub url: String,
     /// Of its bytes: 64 hexadecimal digits.
     pub sha256: String,
@@ -105,6 +109,8 @@ pub(crate) struct ArtifactTable {
     build_env: BTreeMap<String, String>,
     /// Settings for the build backend (PEP 517).
     config_settings: BTreeMap<String, OneOrMany>,
+    /// How seldom a script's files change, from 0 to 100: layers of what changes seldom are below. Default: 50.
+    cache_priority: Option<u8>,
     /// For which values of the matrix it is there.
     pub(super) when: When,
 }
@@ -153,10 +159,12 @@ pub(super) fn artifact(name: &str, written: ArtifactTable) -> Result<Artifact, C
     let Some(builder) = builder else {
         return wrong("`builder` is missing: the root filesystem that it is built in, a name of [base]");
     };
+    let has_environments = env.is_some() || requires.is_some();
     let both = || {
-        let env = env.is_some().then(|| "env".to_owned());
+        let env = has_environments.then(|| "env".to_owned());
         std::iter::once("builder".to_owned()).chain(env).collect()
     };
+    check_priority(name, written.cache_priority.unwrap_or(PRIORITY))?;
     let is_variable = |variable: &String| !variable.is_empty() && !variable.contains(['=', '\0']);
     if let Some(variable) = written.build_env.keys().find(|variable| !is_variable(variable)) {
         return Err(table(
@@ -171,20 +179,36 @@ pub(super) fn artifact(name: &str, written: ArtifactTable) -> Result<Artifact, C
         key: written.key.unwrap_or_else(both),
         env,
         build_env: written.build_env,
+        cache_priority: written.cache_priority.unwrap_or(PRIORITY),
         config_settings: written.config_settings.into_iter().map(|(key, values)| (key, values.0)).collect(),
     })
+}
+
+/// Refuses an output that would be behind a link of Debian's merged `/usr`.
+fn check_outputs(at: &str, artifact: &Artifact) -> Result<(), ConfigError> {
+    let Source::Script { outputs, .. } = &artifact.source else { return Ok(()) };
+    let behind = |path: &String| Some((path.clone(), imgforge_layer::deb::behind_link(path)?));
+    match outputs.iter().find_map(behind) {
+        Some((path, behind)) => Err(table(at, format!("outputs: {path} is behind a link: write {behind}"))),
+        None => Ok(()),
+    }
 }
 
 /// Checks the names that artifacts use, and the artifacts that environments and images use.
 pub(super) fn check_artifacts(config: &Config) -> Result<(), ConfigError> {
     for (name, artifact) in &config.artifacts {
         let at = format!("artifact.{name}");
+        let title = name.split('[').next().unwrap_or_default();
+        if title.is_empty() || !title.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            return Err(table(&at, "an artifact's name has letters, digits, `.`, `_` and `-`"));
+        }
         match config.bases.get(&artifact.builder) {
             None => return Err(unknown(&at, "base", &artifact.builder, config.bases.keys())),
             Some(Base::Scratch) => {
                 return Err(table(&at, "builder: an empty root filesystem builds nothing"));
             }
-            Some(_) => {}
+            Some(Base::Debian(_)) => check_outputs(&at, artifact)?,
+            Some(Base::Image(_)) => {}
         }
         for environment in artifact.env.iter().chain(&artifact.requires) {
             if !config.environments.contains_key(environment) {
@@ -195,11 +219,10 @@ pub(super) fn check_artifacts(config: &Config) -> Result<(), ConfigError> {
     for (name, environment) in &config.environments {
         for artifact in &environment.artifacts {
             match config.artifacts.get(artifact).map(|artifact| &artifact.source) {
-                Some(Source::Project { .. }) => {}
+                Some(Source::Project { .. } | Source::Sdist { .. }) => {}
                 Some(_) => {
-                    let problem = format!(
-                        "artifacts: [artifact.{artifact}] is no `project`, whose wheel could be installed"
-                    );
+                    let problem =
+                        format!("artifacts: [artifact.{artifact}] is a `script`, whose files go into images");
                     return Err(table(&format!("env.{name}"), problem));
                 }
                 None => {
@@ -253,6 +276,10 @@ mod tests {
     fn what_artifacts_need() {
         check_table("sdist = \"x\"\nenv = \"e\"\nbuilder = \"b\"\nkey = [\"python\"]", "");
         check_table("script = \"make\"\nbuilder = \"b\"\noutputs = [\"/usr/local\"]", "");
+        check_table(
+            "script = \"make\"\nbuilder = \"b\"\noutputs = [\"/usr/local\"]\ncache-priority = 101",
+            "[artifact.a]: cache-priority = 101 is more than 100",
+        );
         let one = "[artifact.a]: say what it is built from: one of `sdist`, `project` and `script`";
         check_table("builder = \"b\"", one);
         check_table("sdist = \"x\"\nscript = \"y\"\nbuilder = \"b\"", one);
@@ -288,6 +315,14 @@ mod tests {
     }
 
     #[test]
+    fn outputs_behind_links() {
+        check_table(
+            "script = \"s\"\nbuilder = \"b\"\noutputs = [\"/bin/tool\"]",
+            "[artifact.a]: outputs: /bin/tool is behind a link: write /usr/bin/tool",
+        );
+    }
+
+    #[test]
     fn who_uses_them() {
         let with = |text: &str| {
             format!("{GOOD}{text}[artifact.a]\nscript = \"s\"\nbuilder = \"b\"\noutputs = [\"/o\"]\n")
@@ -296,7 +331,7 @@ mod tests {
         check(&with("artifacts = [\"b\"]\n"), "[image.i]: there is no [artifact.b]");
         check(
             &with("[env.f]\nlock = \"uv.lock\"\nprefix = \"/w\"\nartifacts = [\"a\"]\n"),
-            "[env.f]: artifacts: [artifact.a] is no `project`, whose wheel could be installed",
+            "[env.f]: artifacts: [artifact.a] is a `script`, whose files go into images",
         );
     }
 }

@@ -6,6 +6,7 @@ use imgforge_oci::{ImageConfig, Platform};
 
 use super::artifact::{artifact, check_artifacts};
 use super::environment::environments;
+use super::extend::extend;
 use super::image::ImageTable;
 use super::matrix::{self, Expanded};
 use super::{Base, BaseTable, Config, Debian, File, Image, Values};
@@ -76,9 +77,15 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     if written.version != 1 {
         return Err(ConfigError::Version { version: written.version });
     }
-    let (file, mut origins) = match written.matrix {
-        Some(_) => {
-            let plain = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+    let extends = written.base.values().any(|base| base.extends.is_some())
+        || written.env.values().any(|environment| environment.extends.is_some());
+    if written.matrix.is_none() {
+        check_no_conditions(&written)?;
+    }
+    let (file, mut origins) = match extends || written.matrix.is_some() {
+        true => {
+            let mut plain = toml::from_str(text).map_err(|error| syntax(text, &error))?;
+            extend(&mut plain)?;
             let Expanded { file, origins } = matrix::expand(plain)?;
             let file = file.try_into().map_err(|error: toml::de::Error| {
                 // Each key and value was good before values were put in; a syntax error has no place now.
@@ -86,10 +93,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
             })?;
             (file, origins)
         }
-        None => {
-            check_no_conditions(&written)?;
-            (written, BTreeMap::new())
-        }
+        false => (written, BTreeMap::new()),
     };
     let settings = file.settings;
     if !(1..=127).contains(&settings.layer_budget) {
@@ -180,6 +184,7 @@ fn check_platforms(platforms: &[Platform]) -> Result<(), ConfigError> {
 fn base(name: &str, written: BaseTable) -> Result<Base, ConfigError> {
     let BaseTable {
         when: _,
+        extends: _,
         debian,
         packages,
         mirror,

@@ -9,14 +9,19 @@ use serde::Deserialize;
 
 use super::When;
 use super::check::{ConfigError, absolute, table, unknown};
+use crate::plan::PRIORITY;
 
 /// One lock, installed at one prefix.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Environment {
+    /// The environment whose table this one adds to: its values are taken over unless set here, its lists come first.
+    #[serde(default)]
+    pub(super) extends: Option<String>,
     /// The lock file, relative to images.toml: `uv.lock`, `pylock.toml`, `requirements.txt` with hashes, `poetry.lock` with
     /// its pyproject.toml beside it, `pixi.lock`, `conda-lock.yml`, an `@EXPLICIT` list with hashes, or `environment.yml`,
     /// which is resolved into images.lock.
+    #[serde(default)]
     pub lock: PathBuf,
     /// The lock's format, for a name that does not tell it: `uv`, `pylock`, `requirements`, `poetry`, `pixi`,
     /// `conda-lock`, `explicit`, `environment-yml`.
@@ -31,9 +36,13 @@ pub struct Environment {
     /// Packages of the lock that are left out: the project itself, or what a conda environment has already.
     #[serde(default)]
     pub no_install_package: Vec<String>,
-    /// Projects that are built here and installed too: names of `[artifact]`.
+    /// Names of `[artifact]`: projects whose wheels are installed too, and source distributions that are built although the
+    /// lock has a wheel.
     #[serde(default)]
     pub artifacts: Vec<String>,
+    /// How seldom it changes, from 0 to 100: layers of what changes seldom are below others of their kind. Default: 50.
+    #[serde(default = "priority")]
+    pub cache_priority: u8,
     /// The environment of a pixi.lock that is installed. Default: `default`.
     #[serde(default)]
     pub environment: Option<String>,
@@ -144,6 +153,19 @@ pub(super) fn environments(
     Ok(tables)
 }
 
+/// The priority of an environment that says nothing of it.
+const fn priority() -> u8 {
+    PRIORITY
+}
+
+/// Checks a `cache-priority`.
+pub(super) fn check_priority(name: &str, priority: u8) -> Result<(), ConfigError> {
+    match priority {
+        0..=100 => Ok(()),
+        _ => Err(table(name, format!("cache-priority = {priority} is more than 100"))),
+    }
+}
+
 fn check_environment(name: &str, environment: &Environment) -> Result<(), ConfigError> {
     if let Some(kind) = &environment.kind
         && LockKind::from_name(kind).is_none()
@@ -151,6 +173,10 @@ fn check_environment(name: &str, environment: &Environment) -> Result<(), Config
         let kinds = LockKind::ALL.map(|kind| format!("`{kind}`")).join(", ");
         return Err(table(name, format!("kind = \"{kind}\" is none of {kinds}")));
     }
+    if environment.lock.as_os_str().is_empty() {
+        return Err(table(name, "`lock` is missing: the lock file, relative to images.toml"));
+    }
+    check_priority(name, environment.cache_priority)?;
     let kind = environment.lock_kind();
     check_conda(name, environment, kind)?;
     let of_projects = [
