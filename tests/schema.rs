@@ -81,5 +81,4 @@ fn what_is_refused() {
     check("version = 1\n[image.a]\nbas = \"b\"", false);
     check("version = 1\n[settings]\ncompression = \"lzma\"", false);
     check("version = 1\n[base.a]\nscratch = \"yes\"", false);
-    check("version = 1\n[env.a]\nprefix = \"/v\"", false);
 }
