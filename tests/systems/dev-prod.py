@@ -3,9 +3,9 @@
 
     dev-prod.py pair FAMILY             the two images: one wheel in one layer, and nothing in prod that belongs to dev
     dev-prod.py hit BEFORE AFTER        the same wheel
-    dev-prod.py miss BEFORE AFTER [AXIS…]  another wheel, because of these axes as far as a wheel was built before
+    dev-prod.py miss BEFORE AFTER [AXIS…]    another wheel, because of these axes as far as a wheel was built before
     dev-prod.py both BEFORE AFTER       the same wheel and another one
-    dev-prod.py passed TESTED           every smoke command succeeded
+    dev-prod.py passed TESTED COUNT     so many smoke commands, and every one succeeded
 
 FAMILY is of `imgforge inspect --json` or of `imgforge plan --json`, BEFORE and AFTER of the latter, TESTED of `test --json`.
 Prints figures, and exits with 1 when something does not hold.
@@ -118,9 +118,9 @@ def both(before, after):
         print(f"{'hit' if artifact['key'] in known else 'to be built'}: {artifact['title']}: {json.dumps(artifact['why'])}")
 
 
-def passed(tested):
+def passed(tested, count):
     results = read(tested)["results"]
-    insist(len(results) == 4, f"{len(results)} commands were run")
+    insist(len(results) == int(count), f"{len(results)} commands were run")
     for result in results:
         insist(result["success"], f"{result['image']}: {result['command']}: {result['output']}")
         print(f"{result['image']}: {' '.join(result['command'])[:40]!r}: {result['milliseconds']} ms")

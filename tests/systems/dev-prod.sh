@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds examples/dev-prod: a development and a production image from two locks, with one wheel compiled for both. Asks what
-# makes it another wheel, and what must not; has both images run it.
+# makes it another wheel, and what must not; has both images run it. Then builds an extension with a kernel for CUDA.
 #
 #   tests/systems/dev-prod.sh [--plan] IMGFORGE
 #
@@ -30,7 +30,7 @@ rm -rf dist
 # Another project like this one but for an edit: NAME COMMAND…, run in its folder. An edit that edits nothing is a mistake.
 beside() {
     mkdir "../$1"
-    cp -r images.toml images.lock pyproject.toml uv.lock prod src flash-attn "../$1/"
+    cp -r images.toml images.lock pyproject.toml uv.lock prod src extension flash-attn "../$1/"
     (cd "../$1" && "${@:2}")
     diff -r . "../$1" --exclude dist > /dev/null && die "$1 is like the example"
     return 0
@@ -112,7 +112,7 @@ python3 -c 'import sys; sys.exit(float(sys.argv[1]) >= 1)' "$took" || die "it to
 
 step "the smoke commands, in both"
 "$imgforge" test --offline --json > ../tested.json || { cat ../tested.json >&2; die "a command fails"; }
-judge passed ../tested.json
+judge passed ../tested.json 4
 
 step "files that prod must not have"
 for digest in $(python3 -c '
@@ -145,5 +145,20 @@ began=$EPOCHREALTIME
 name=$(python3 -c 'import json; print(json.load(open("../family.json"))["artifacts"][0]["name"])')
 "$imgforge" verify --offline --rebuild "$name" 2> log || { tail -20 log >&2; die "it is not"; }
 step "took $(seconds "$began") s"
+
+step "an extension of our own, by nvcc of NVIDIA's wheels"
+cd extension
+"$imgforge" lock --quiet --upgrade
+began=$EPOCHREALTIME
+"$imgforge" build > digests 2> log || { tail -40 log >&2; die "the extension can't be built"; }
+step "took $(seconds "$began") s"
+"$imgforge" test --offline --json > ../../extension.json || { cat ../../extension.json >&2; die "it does not run"; }
+judge passed ../../extension.json 1
+step "another file of it is another extension, and nothing else is made again"
+"$imgforge" plan --offline --json > ../../clip.json
+sed -i 's/256/128/g' clip/clip_rows.cu
+"$imgforge" plan --offline --json > ../../narrower.json
+judge miss ../../clip.json ../../narrower.json
+cd ..
 
 step "everything is well"
