@@ -12,6 +12,6 @@ links.mkdir(parents=True)
 (links / "libcudart.so").symlink_to(runtime)
 
 setup(
-    ext_modules=[CUDAExtension("clip_rows", ["clip_rows.cpp", "clip_rows.cu"], library_dirs=[str(links)])],
+    ext_modules=[CUDAExtension("clip_rows", ["clip_rows.cpp", "kernel.cu"], library_dirs=[str(links)])],
     cmdclass={"build_ext": BuildExtension},
 )
