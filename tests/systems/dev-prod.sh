@@ -41,6 +41,16 @@ miss() { beside "$1" "${@:3}"; plan "$1"; judge miss ../family.json "../$1.json"
 # The beginning of a file's hash in both locks.
 rehash() { sed -i "/$1/s/sha256:..../sha256:0000/" uv.lock prod/uv.lock; }
 
+# That the wheel is in one layer, in all images of these.
+layers() {
+    python3 -c '
+import json, sys
+images = [image for name in sys.argv[1:] for image in json.load(open(f"../{name}.json"))["images"]]
+found = [layer["digest"] for image in images for layer in image["layers"] if "torch-scatter " in layer["content"]]
+print(f"one layer in {len(found)} images: {found[0]}")
+sys.exit(len(found) != len(images) or len(set(found)) != 1)' "$@" || die "the wheel is not in one layer"
+}
+
 # What is asked of a plan, whether the wheel is there or not.
 ask() {
     step "what makes no other wheel: labels, other packages, the order, CMake, what images start from"
@@ -132,13 +142,18 @@ step "a label, and prod on another base: the wheel's layer stays"
 beside other sed -i 's/^labels = { /&team = "ours", /; /^\[image.prod\]/,/^base/s/{root}-prod/{root}-dev/' images.toml
 (cd ../other && "$imgforge" build --offline > digests 2> log && "$imgforge" inspect --json > ../other.json)
 grep '^built' ../other/log >&2 && die "the wheel was built again"
-wheels=$(python3 -c '
-import json
-print(*sorted({layer["digest"] for path in ("../inspected.json", "../other.json") for image in json.load(open(path))["images"]
-               for layer in image["layers"] if "torch-scatter" in layer["content"]}))')
-case $wheels in
-    *' '*) die "the wheel is in several layers: $wheels" ;;
-esac
+layers inspected other
+
+step "all variants on other bases: images in the place of NVIDIA's, which a registry would have"
+beside bases sed -i 's/^envs = .*/envs = []/' images.toml
+(cd ../bases && "$imgforge" build --quiet --offline > digests)
+beside nvidia sed -i -e 's/^    { root = "nvidia" },$/    { root = "debian" },/' \
+    -e 's|docker://registry.example.org.*|oci:../bases/dist:dev:cu130-base-bookworm-cmake3.31"|' images.toml
+[ "$(grep -c '^image = "oci:' ../nvidia/images.toml)" = 2 ] || die "images.toml names other bases than expected"
+(cd ../nvidia && "$imgforge" build --offline > digests 2> log && "$imgforge" inspect --json > ../nvidia.json) || { cat ../nvidia/log >&2; die "it can't be built"; }
+[ "$(wc -l < ../nvidia/digests)" = 6 ] || die "there are not six images"
+grep '^built' ../nvidia/log >&2 && die "the wheel was built again"
+layers inspected nvidia
 
 step "a second build of the wheel is the same, byte for byte"
 began=$EPOCHREALTIME
