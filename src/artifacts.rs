@@ -482,6 +482,13 @@ fn inputs(
     environments: &BTreeMap<String, Selected>,
 ) -> Result<(Inputs, Option<Tree>), Error> {
     let table = job.table;
+    if let Some(name) = &table.requires
+        && let Some(other) = context.config.environments.get(name).and_then(|table| table.artifacts.first())
+    {
+        return Err(job.failed(format!(
+            "`requires`: [env.{name}] has [artifact.{other}]: what builds an artifact is locked as wheels, and not built"
+        )));
+    }
     let mut sources = BTreeMap::new();
     let mut recipe = BTreeMap::new();
     let mut version = None;

@@ -73,7 +73,7 @@ pub(super) fn build(
     let mut root = root(context, job, environments, &sandbox)?;
     let work = Work::new(context, job, environments, project)?;
     sandbox.add(&mut root, &work.files).map_err(|error| job.failed(error))?;
-    let mut on_line = |text: &[u8]| (tools.on_progress)(Progress::BuildLine(job.name, text));
+    let mut on_line = |text: &[u8]| (tools.on_progress)(Progress::BuildLine(job.title(), text));
     let finished = sandbox.run(&root, &work.command, &mut on_line).map_err(|error| job.failed(error))?;
     let outcome = check(&finished, job, context, &work);
     if let (Err(_), Some(shell)) = (&outcome, tools.shell) {
@@ -383,7 +383,7 @@ fn check(
         let written =
             write_layer(&plain, Codec::None, epoch, &mut writer).map_err(|error| job.failed(error))?;
         let sha256 = writer.commit()?;
-        return Ok((Output { file: format!("{}.tar", job.name), sha256, size: written.size }, None));
+        return Ok((Output { file: format!("{}.tar", job.title()), sha256, size: written.size }, None));
     }
     let result = bytes(&finished.outputs, RESULT, job)?;
     let file = match Outcome::parse(&result).map_err(|error| job.failed(error))? {
