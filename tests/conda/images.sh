@@ -10,31 +10,13 @@ cd "$(dirname "$0")/../.."
 
 imgforge=$(realpath "${1:?usage: images.sh IMGFORGE}")
 repository=$PWD
-die() { echo "images.sh: $*" >&2; exit 1; }
+. tests/e2e/engines-apart.sh
 step() { echo "conda: $*" >&2; }
 [ "$(id -u)" = 0 ] || die "run as root: podman and another user take it"
 for program in skopeo podman runc runuser; do
     command -v "$program" >/dev/null || die "no $program; run: apt-get install skopeo podman runc util-linux"
 done
 
-scratch=$(mktemp -d)
-chmod 755 "$scratch"
-trap 'podman rm --all --force --time 0 >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT
-cat > "$scratch/containers.conf" <<END
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-END
-cat > "$scratch/storage.conf" <<END
-[storage]
-driver = "overlay"
-graphroot = "$scratch/containers/storage"
-runroot = "$scratch/containers/run"
-END
-export CONTAINERS_CONF=$scratch/containers.conf CONTAINERS_STORAGE_CONF=$scratch/storage.conf
 export IMGFORGE_STORE=$scratch/store
 
 # A project like the example, where it finds the app and the vendor folder as it does in the repository.

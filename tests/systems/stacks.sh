@@ -16,12 +16,10 @@ if [ "${1-}" = --plan ]; then
 fi
 imgforge=$(realpath "${1:?usage: stacks.sh [--plan] IMGFORGE}")
 repository=$PWD
-die() { echo "stacks.sh: $*" >&2; exit 1; }
+. tests/e2e/engines-apart.sh
 step() { echo "stacks: $*" >&2; }
 judge() { python3 -B "$repository/tests/systems/stacks.py" "$@"; }
 
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
 export IMGFORGE_STORE=$scratch/store
 mkdir "$scratch/examples"
 cp -r examples/stacks "$scratch/examples/"
@@ -74,22 +72,6 @@ fi
 for program in skopeo podman runc zstd; do
     command -v "$program" >/dev/null || die "no $program; run: apt-get install skopeo podman runc zstd"
 done
-trap 'podman rm --all --force --time 0 >/dev/null 2>&1 || true; rm -rf "$scratch"' EXIT
-cat > "$scratch/containers.conf" <<END
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-END
-cat > "$scratch/storage.conf" <<END
-[storage]
-driver = "overlay"
-graphroot = "$scratch/containers/storage"
-runroot = "$scratch/containers/run"
-END
-export CONTAINERS_CONF=$scratch/containers.conf CONTAINERS_STORAGE_CONF=$scratch/storage.conf
 tag=cu130-py311-torch2.11.0
 
 # Debian's packages of today: mirrors drop older ones. What images.lock records of the other layers stays, and each is compared
