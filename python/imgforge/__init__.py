@@ -1,0 +1,5 @@
+"""Builds container images from lock files, without a Docker daemon."""
+
+from imgforge._imgforge import __version__
+
+__all__ = ["__version__"]
