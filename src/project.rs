@@ -30,7 +30,7 @@ use crate::facts::Facts;
 use crate::fetch::Fetcher;
 use crate::hashes::HashBook;
 use crate::images_lock::{DebianPins, ImagesLock, Outcome, OutcomeLayer};
-use crate::plan::{self, Rank};
+use crate::plan::{self, Limits, Rank};
 use crate::unit::{LayerSpec, Recipe, Unit};
 use crate::workshop::{Made, OnProgress, Workshop};
 use crate::{image, plan::ImageItems};
@@ -735,8 +735,11 @@ impl Prepared {
             .collect();
         // An environment whose packages disagree about a path has one layer more.
         let environments = config.images.values().map(|image| image.environments.len()).max().unwrap_or(0);
-        let budget = config.settings.layer_budget.saturating_sub(environments);
-        let plan = plan::plan(&items, &images, budget)?;
+        let limits = Limits {
+            layers: config.settings.layer_budget.saturating_sub(environments),
+            bytes: config.settings.layer_cap << 20,
+        };
+        let plan = plan::plan(&items, &images, limits)?;
         let specs = plan
             .layers
             .iter()

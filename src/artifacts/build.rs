@@ -179,8 +179,9 @@ fn root(
     }
     let items: Vec<_> = units.iter().map(|unit| unit.item.clone()).collect();
     let image = ImageItems { name: job.name.to_owned(), items: (0..items.len()).collect(), below: 0 };
-    let planned = plan::plan(&items, &[image], 100)?;
     let settings = &context.config.settings;
+    let limits = plan::Limits { layers: 100, bytes: settings.layer_cap << 20 };
+    let planned = plan::plan(&items, &[image], limits)?;
     let specs: Vec<LayerSpec> = planned
         .layers
         .iter()
