@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use imgforge_resolver_core::ErrorKind;
+
 /// Why there is no environment.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -181,6 +183,54 @@ pub enum Error {
         /// What is known.
         message: String,
     },
+}
+
+impl Error {
+    /// What sort of trouble it is.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Subdir { .. }
+            | Self::VirtualPackage { .. }
+            | Self::Date { .. }
+            | Self::Channel { .. }
+            | Self::Spec { .. } => ErrorKind::Input,
+            Self::Parse { .. }
+            | Self::Line { .. }
+            | Self::FormatVersion { .. }
+            | Self::Environment { .. }
+            | Self::Platform { .. }
+            | Self::SeveralPlatforms { .. }
+            | Self::Category { .. }
+            | Self::Unsupported { .. } => ErrorKind::Lock,
+            Self::Unsolvable { .. } => ErrorKind::Unsatisfiable,
+            Self::Unusable { .. } => ErrorKind::Unusable,
+            Self::Repodata { .. } => ErrorKind::Index,
+            Self::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// What mends it, where that is not part of the message.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unsolvable { explanation, virtual_packages, .. } => {
+                // What the system is said to have is the caller's word, so that may be all that is missing.
+                let given =
+                    |name: &str| virtual_packages.iter().any(|it| it.starts_with(&format!("{name}=")));
+                let missing: Vec<&str> = ["__glibc", "__cuda"]
+                    .into_iter()
+                    .filter(|name| explanation.contains(name) && !given(name))
+                    .collect();
+                match missing.as_slice() {
+                    [] => None,
+                    names => Some(format!(
+                        "say what the system has of {}, such as __glibc = \"2.36\" or __cuda = \"12.8\"",
+                        names.join(" and ")
+                    )),
+                }
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A package that is selected and can't be installed.

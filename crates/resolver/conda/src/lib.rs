@@ -34,7 +34,7 @@ pub use environment_yml::environment_yml;
 pub use error::{Error, Reason, Unusable};
 pub use explicit::explicit;
 pub use imgforge_resolver_core::{
-    Artifact, CondaEnvironment, CondaNoarch, CondaPackage, CondaPython, Location,
+    Artifact, CondaEnvironment, CondaNoarch, CondaPackage, CondaPython, ErrorKind, Location,
 };
 pub use pixi_lock::{PixiSelection, pixi_lock};
 pub use solve::{ChannelPriority, Channels, CondaTarget, solve};

@@ -1,10 +1,16 @@
 //! The words that the halves of the resolver share.
 //!
 //! Owns: [`Target`] (what an environment is selected for), [`Artifact`] and [`CondaPackage`] (what a lock says is to be
-//! installed). Owns no lock format: each half reads its own. It is a crate of its own so that a change in one half compiles
-//! without the other.
+//! installed), [`Package`] (either of them, for who only wants to know which files there are) and [`ErrorKind`]. Owns no lock
+//! format: each half reads its own. It is a crate of its own so that a change in one half compiles without the other.
+
+mod kind;
+mod package;
 
 use std::path::PathBuf;
+
+pub use kind::ErrorKind;
+pub use package::{Package, PackageKind};
 
 use serde::{Deserialize, Serialize};
 

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use imgforge_resolver_core::ErrorKind;
+
 /// Why a lock yields no artifacts.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -160,6 +162,52 @@ pub enum Error {
         /// uv's reason.
         message: String,
     },
+    /// A requirement that can't be meant.
+    #[error("{}: `{requirement}`: {message}", file.display())]
+    Requirement {
+        /// Where the requirements come from.
+        file: PathBuf,
+        /// The requirement as it is written, without credentials.
+        requirement: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A date that is none.
+    #[error("exclude-newer = \"{text}\": {message}")]
+    Date {
+        /// As given.
+        text: String,
+        /// What is expected.
+        message: String,
+    },
+    /// No set of packages fits.
+    #[error("{}: no set of packages fits {target}: {explanation}", file.display())]
+    Unsatisfiable {
+        /// Where the requirements come from.
+        file: PathBuf,
+        /// What was resolved for, in words.
+        target: String,
+        /// uv's explanation: one sentence for each step, over several lines.
+        explanation: String,
+        /// What uv suggests, one sentence each.
+        hints: Vec<String>,
+    },
+    /// A source distribution does not say what it depends on until it is built.
+    #[error(
+        "{}: {name}{} has only sources for {target}, and what they depend on is known when they are built, which is \
+         not done while packages are chosen",
+        file.display(), version.as_ref().map(|version| format!(" {version}")).unwrap_or_default()
+    )]
+    NeedsBuild {
+        /// Where the requirements come from.
+        file: PathBuf,
+        /// The package.
+        name: String,
+        /// Its version, where that is known.
+        version: Option<String>,
+        /// What was resolved for, in words.
+        target: String,
+    },
     /// The index could not be asked.
     #[error("{}: the package index can't be used: {message}", file.display())]
     Index {
@@ -176,6 +224,45 @@ pub enum Error {
         /// What is known.
         message: String,
     },
+}
+
+impl Error {
+    /// What sort of trouble it is.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Python { .. } | Self::Tags { .. } | Self::Requirement { .. } | Self::Date { .. } => {
+                ErrorKind::Input
+            }
+            Self::Parse { .. }
+            | Self::FormatVersion { .. }
+            | Self::Stale { .. }
+            | Self::Nesting { .. }
+            | Self::RequiresPython { .. }
+            | Self::Environments { .. }
+            | Self::Member { .. }
+            | Self::Extra { .. }
+            | Self::Group { .. }
+            | Self::Conflict { .. }
+            | Self::Unsupported { .. }
+            | Self::Select { .. } => ErrorKind::Lock,
+            Self::Unsatisfiable { .. } => ErrorKind::Unsatisfiable,
+            Self::Unusable { .. } | Self::NeedsBuild { .. } => ErrorKind::Unusable,
+            Self::Index { .. } => ErrorKind::Index,
+            Self::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// What mends it, where that is not part of the message.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unsatisfiable { hints, .. } if !hints.is_empty() => Some(hints.join("\n")),
+            Self::NeedsBuild { name, .. } => Some(format!(
+                "pass over versions without wheels (`no_build`), or build a wheel of {name} and name its folder in \
+                 `find_links`"
+            )),
+            _ => None,
+        }
+    }
 }
 
 /// A package that is selected and can't be installed.

@@ -1,7 +1,7 @@
 //! The part of uv's resolver that builds source distributions, which here never does.
 //!
-//! uv's resolver wants a [`BuildContext`] with an interpreter. With [`uv_resolver::DependencyMode::Direct`], no metadata
-//! is asked for, so nothing of it is ever called but the accessors.
+//! uv's resolver wants a [`BuildContext`] with an interpreter. None is ever asked for here: the database of distributions gets
+//! a context in which building is forbidden, which uv looks at before it looks for an interpreter.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub(crate) struct Refused;
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("source distributions are not built while a lock is read")
+        f.write_str("source distributions are not built while packages are chosen")
     }
 }
 
@@ -89,7 +89,7 @@ impl SourceBuildTrait for Never {
 impl BuildContext for NoBuild {
     type SourceDistBuilder = Never;
 
-    /// Only building asks for it, and [`crate::guard`] makes an error of it, should uv's direct mode ever change.
+    /// Only building asks for it, and [`crate::guard`] makes an error of it, should that ever change.
     async fn interpreter(&self) -> &uv_python::Interpreter {
         unreachable!("an interpreter was asked for without building")
     }

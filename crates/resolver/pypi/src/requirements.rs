@@ -7,31 +7,25 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::str::FromStr as _;
-use std::sync::Arc;
 
 use imgforge_resolver_core::{Artifact, Target};
-use tokio::sync::Semaphore;
-use uv_client::{BaseClientBuilder, Connectivity, FlatIndexClient};
-use uv_configuration::{BuildOptions, HashCheckingMode};
-use uv_distribution::DistributionDatabase;
+use uv_client::{BaseClientBuilder, Connectivity};
+use uv_configuration::HashCheckingMode;
 use uv_distribution_types::{
     BuiltDist, Dist, Index, IndexLocations, IndexUrl, Requirement, RequirementSource, RequiresPython,
     Resolution, ResolvedDist, UnresolvedRequirement, UnresolvedRequirementSpecification,
 };
 use uv_normalize::PackageName;
-use uv_pypi_types::{Conflicts, HashDigest, HashDigests, ParsedUrl};
+use uv_pypi_types::{HashDigest, HashDigests, ParsedUrl};
 use uv_requirements_txt::{RequirementsTxt, SourceCache};
-use uv_resolver::{
-    DependencyMode, FlatIndex, InMemoryIndex, Manifest, OptionsBuilder, PythonRequirement, ResolveError,
-    Resolver, ResolverEnvironment,
-};
-use uv_types::{EmptyInstalledPackages, HashStrategy};
+use uv_resolver::{DependencyMode, Manifest, OptionsBuilder, PythonRequirement, ResolverEnvironment};
+use uv_types::HashStrategy;
 
 use crate::artifact::{Gathered, registry_url, sha256, sha256s, wheel_name};
 use crate::error::{Error, Reason, plain, plain_text};
 use crate::guard::guarded;
-use crate::indexes::{Indexes, REQUESTS, index_error, runtime};
-use crate::no_build::NoBuild;
+use crate::indexes::{Indexes, runtime};
+use crate::solver::{Question, ask};
 use crate::target::Environment;
 use crate::uv_lock::folder;
 
@@ -185,51 +179,26 @@ async fn resolve(
     indexes: &Indexes,
     file: &Path,
 ) -> Result<Resolution, Error> {
-    let index_error = |error: &dyn std::error::Error| index_error(file, error);
-    let (client, cache) = indexes.client(&locations, file).await?;
-
-    let options = BuildOptions::default();
-    let links = FlatIndexClient::new(client.cached_client(), indexes.connectivity(), &cache)
-        .fetch_all(locations.flat_indexes().map(Index::url))
-        .await
-        .map_err(|error| index_error(&error))?;
-    let flat = FlatIndex::from_entries(links, Some(&environment.tags), hasher, &options);
-
-    let context = NoBuild::new(cache, locations, options.clone());
-    let python = PythonRequirement::from_marker_environment(
-        &environment.markers,
-        RequiresPython::greater_than_equal_version(environment.python()),
-    );
-    let options =
-        OptionsBuilder::new().dependency_mode(DependencyMode::Direct).build_options(options).build();
-    let index = InMemoryIndex::default();
-    let resolver = Resolver::new(
-        Manifest::simple(requirements),
-        options,
-        &python,
-        ResolverEnvironment::specific(environment.markers.clone()),
-        &environment.markers,
-        Conflicts::empty(),
-        Some(&environment.tags),
-        &flat,
-        &index,
+    let question = Question {
+        manifest: Manifest::simple(requirements),
+        options: OptionsBuilder::new().dependency_mode(DependencyMode::Direct).build(),
+        python: PythonRequirement::from_marker_environment(
+            &environment.markers,
+            RequiresPython::greater_than_equal_version(environment.python()),
+        ),
+        environment: ResolverEnvironment::specific(environment.markers.clone()),
+        target: environment,
+        tags: Some(&environment.tags),
         hasher,
-        &context,
-        EmptyInstalledPackages,
-        DistributionDatabase::new(&client, &context, Arc::new(Semaphore::new(REQUESTS))),
-    )
-    .map_err(|error| index_error(&error))?;
-    match resolver.resolve().await {
-        Ok(output) => Ok(output.into()),
-        Err(error @ ResolveError::NoSolution(_)) => {
-            let mut message = plain(&error);
-            if indexes.offline {
-                message.push_str(" The network was not to be used: run once without --offline");
-            }
-            Err(Error::Select { file: file.to_owned(), message })
+    };
+    let output = ask(question, locations, indexes, file).await.map_err(|error| match error {
+        // A list of pins that does not hold is a lock that can't be used.
+        Error::Unsatisfiable { file, explanation, hints, .. } => {
+            Error::Select { file, message: [vec![explanation], hints].concat().join(" ") }
         }
-        Err(error) => Err(index_error(&error)),
-    }
+        error => error,
+    })?;
+    Ok(output.into())
 }
 
 /// Takes the wheels that the resolver chose, if the requirement's hashes allow them.
