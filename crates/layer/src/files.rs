@@ -138,15 +138,18 @@ fn walk(source: &Path, exclude: &[String]) -> Result<ignore::Walk, FilesError> {
         let pattern = pattern.to_owned();
         move |source| FilesError::Pattern { pattern, source }
     };
-    let mut patterns = GitignoreBuilder::new(source);
+    // What is matched is the path below the source: `ignore` takes off a root's own `./` only once.
+    let mut patterns = GitignoreBuilder::new("");
     for pattern in exclude {
         patterns.add_line(None, pattern).map_err(pattern_error(pattern))?;
     }
     let patterns = patterns.build().map_err(pattern_error(&exclude.join(" ")))?;
     // A folder that is left out is not entered, as with git: what is in it can't be brought back.
+    let root = source.to_owned();
     let keep = move |found: &ignore::DirEntry| {
         let folder = found.file_type().is_some_and(|kind| kind.is_dir());
-        !patterns.matched(found.path(), folder).is_ignore()
+        let path = found.path().strip_prefix(&root).unwrap_or(found.path());
+        path.as_os_str().is_empty() || !patterns.matched(path, folder).is_ignore()
     };
     Ok(WalkBuilder::new(source).standard_filters(false).follow_links(false).filter_entry(keep).build())
 }
@@ -203,13 +206,16 @@ mod tests {
         }
         fs::write(folder.path().join(".gitignore"), "*.py\n").unwrap();
         let exclude: Vec<String> = exclude.iter().map(|pattern| (*pattern).to_owned()).collect();
-        let tree = files(folder.path(), "/srv", &exclude, &mut anew()).unwrap();
-        let found: Vec<_> = tree
-            .iter()
-            .filter(|(path, entry)| !entry.is_directory() && path.as_str() != "srv/.gitignore")
-            .map(|(path, _)| path.as_str().trim_start_matches("srv/").to_owned())
-            .collect();
-        assert_eq!(found, expected);
+        // However the folder is written.
+        for source in [folder.path().to_owned(), folder.path().join(".").join(".").join("")] {
+            let tree = files(&source, "/srv", &exclude, &mut anew()).unwrap();
+            let found: Vec<_> = tree
+                .iter()
+                .filter(|(path, entry)| !entry.is_directory() && path.as_str() != "srv/.gitignore")
+                .map(|(path, _)| path.as_str().trim_start_matches("srv/").to_owned())
+                .collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
@@ -227,6 +233,10 @@ mod tests {
             &["app/__init__.py", "app/notes.md", "app/run.sh"],
         );
         check(&["app", "tests"], &[".env", "link"]);
+        check(
+            &["app/data/deep", "app/*.sh"],
+            &[".env", "app/__init__.py", "app/notes.md", "link", "tests/test_a.py"],
+        );
     }
 
     #[test]
