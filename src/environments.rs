@@ -377,7 +377,8 @@ fn artifacts(
     let selection = Selection {
         package: environment.package.clone(),
         extras: environment.extras.clone(),
-        groups: environment.groups.clone(),
+        groups: [environment.groups.as_slice(), &environment.only_groups].concat(),
+        only_groups: !environment.only_groups.is_empty(),
         default_groups: if environment.default_groups { Defaults::With } else { Defaults::Format },
         build: context.built.to_vec(),
         buildable: context.buildable.to_vec(),

@@ -77,6 +77,10 @@ pub struct Environment {
     /// Dependency groups.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// Dependency groups that are installed alone, without the project's own dependencies. Excludes `extras`, `groups` and
+    /// `default-groups`.
+    #[serde(default)]
+    pub only_groups: Vec<String>,
     /// Whether the project's default groups are installed too.
     #[serde(default)]
     pub default_groups: bool,
@@ -182,6 +186,7 @@ fn check_environment(name: &str, environment: &Environment) -> Result<(), Config
     let of_projects = [
         ("extras", !environment.extras.is_empty()),
         ("groups", !environment.groups.is_empty()),
+        ("only-groups", !environment.only_groups.is_empty()),
         ("package", environment.package.is_some()),
         ("default-groups", environment.default_groups),
     ];
@@ -194,6 +199,15 @@ fn check_environment(name: &str, environment: &Environment) -> Result<(), Config
                 "`{key}` means nothing with a requirements.txt, which is installed as a whole: choose when it is written"
             ),
         ));
+    }
+    if !environment.only_groups.is_empty() {
+        let excluded = |key: &str| matches!(key, "extras" | "groups" | "default-groups");
+        if let Some((key, _)) = of_projects.iter().find(|(key, set)| *set && excluded(key)) {
+            return Err(table(name, format!("`only-groups` and `{key}` exclude each other")));
+        }
+        if !matches!(kind, Some(LockKind::Uv | LockKind::Poetry)) {
+            return Err(table(name, "`only-groups` is for a uv.lock or a poetry.lock"));
+        }
     }
     if environment.prefix.is_empty() {
         return Err(table(name, "`prefix` is missing: where the environment lies in the image"));
@@ -235,6 +249,7 @@ fn check_conda(name: &str, environment: &Environment, kind: Option<LockKind>) ->
         ("python", environment.python.is_some()),
         ("interpreter", environment.interpreter.is_some()),
         ("musl", environment.musl.is_some()),
+        ("only-groups", !environment.only_groups.is_empty()),
         ("package", environment.package.is_some()),
     ];
     let wrong = match kind.is_conda() {

@@ -139,7 +139,20 @@ impl Gathered {
                 return self.refuse(&name, version, Reason::Source { origin });
             }
         };
-        let Some(sha256) = sha256(hashes) else {
+        self.sdist_file(&name, version, sha256(hashes), url, size);
+    }
+
+    /// One source distribution, whose hash may be missing and whose URL may be none.
+    pub(crate) fn sdist_file(
+        &mut self,
+        name: &str,
+        version: Option<String>,
+        sha256: Option<String>,
+        url: Result<String, String>,
+        size: Option<u64>,
+    ) {
+        let name = name.to_owned();
+        let Some(sha256) = sha256 else {
             let reason = Reason::NoHash { file: name.clone(), mend: self.mend };
             return self.refuse(&name, version, reason);
         };

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use uv_cache::Cache;
 use uv_client::{BaseClientBuilder, Connectivity, ErrorKind, MetadataFormat, OwnedArchive};
 use uv_client::{RegistryClient, RegistryClientBuilder};
-use uv_distribution_filename::{DistFilename, WheelFilename};
+use uv_distribution_filename::DistFilename;
 use uv_distribution_types::{
     File, Index, IndexCapabilities, IndexFormat, IndexLocations, IndexMetadataRef, IndexUrl,
 };
@@ -87,9 +87,9 @@ pub(crate) fn index_error(file: &Path, error: &dyn std::error::Error) -> Error {
     Error::Index { file: file.to_owned(), message: plain(error) }
 }
 
-/// A wheel of which everything is known but its place.
+/// A wheel or a source distribution of which everything is known but its place.
 pub(crate) struct Wanted {
-    pub(crate) filename: WheelFilename,
+    pub(crate) filename: DistFilename,
     /// 64 lower-case hexadecimal digits.
     pub(crate) sha256: String,
     /// The URL of the index that the lock names for it; `None` is PyPI, or what is given in its place.
@@ -97,10 +97,11 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether it is this wheel, byte by byte.
+    /// Whether it is this file, byte by byte.
     pub(crate) fn is(&self, artifact: &Artifact) -> bool {
         artifact.sha256 == self.sha256
-            && artifact.file.parse().is_ok_and(|file: WheelFilename| file == self.filename)
+            && DistFilename::try_from_filename(&artifact.file, self.filename.name()).as_ref()
+                == Some(&self.filename)
     }
 
     /// The index to ask after those that are given.
@@ -113,14 +114,14 @@ impl Wanted {
     }
 }
 
-/// Where a wheel is.
+/// Where a file is.
 pub(crate) struct Place {
     pub(crate) url: Result<String, String>,
     /// Bytes, where the index says so.
     pub(crate) size: Option<u64>,
 }
 
-/// The place of each wheel, or why it has none: [`Reason::Missing`], [`Reason::OtherHash`]. `mend` is the command that
+/// The place of each file, or why it has none: [`Reason::Missing`], [`Reason::OtherHash`]. `mend` is the command that
 /// locks again.
 pub(crate) async fn places(
     wanted: &[Wanted],
@@ -130,7 +131,7 @@ pub(crate) async fn places(
 ) -> Result<Vec<Result<Place, Reason>>, Error> {
     let (given, links) = indexes.given(file)?;
     let mut own = BTreeMap::new();
-    for url in wanted.iter().filter_map(|wheel| wheel.own(indexes)) {
+    for url in wanted.iter().filter_map(|wanted| wanted.own(indexes)) {
         own.insert(url, IndexUrl::parse(url, None).map_err(|error| index_error(file, &error))?);
     }
     // All of them, so that the client knows whose credentials it may look for.
@@ -148,7 +149,7 @@ pub(crate) async fn places(
     };
     let inquiry = &inquiry;
     futures::stream::iter(wanted)
-        .map(|wheel| inquiry.place(wheel, wheel.own(indexes).and_then(|url| own.get(url))))
+        .map(|wanted| inquiry.place(wanted, wanted.own(indexes).and_then(|url| own.get(url))))
         .buffered(REQUESTS)
         .try_collect()
         .await
@@ -165,18 +166,18 @@ struct Inquiry<'a> {
 }
 
 impl Inquiry<'_> {
-    async fn place(&self, wheel: &Wanted, own: Option<&IndexUrl>) -> Result<Result<Place, Reason>, Error> {
+    async fn place(&self, wanted: &Wanted, own: Option<&IndexUrl>) -> Result<Result<Place, Reason>, Error> {
         let mut other = None;
-        let links = self.client.find_links_entries(&wheel.filename.name, &self.requests).await;
+        let links = self.client.find_links_entries(wanted.filename.name(), &self.requests).await;
         let links = links.map_err(|error| index_error(self.file, &error))?;
         let links = links.into_iter().map(|entry| entry.into_parts()).map(|(name, file, _)| (name, file));
-        if let Some(place) = found(wheel, links, &mut other) {
+        if let Some(place) = found(wanted, links, &mut other) {
             return Ok(Ok(place));
         }
         let mut asked = Vec::new();
         for index in self.given.iter().chain(own) {
-            let files = self.files(wheel, index).await?;
-            if let Some(place) = found(wheel, files, &mut other) {
+            let files = self.files(wanted, index).await?;
+            if let Some(place) = found(wanted, files, &mut other) {
                 return Ok(Ok(place));
             }
             let refused = self.capabilities.unauthorized(index) || self.capabilities.forbidden(index);
@@ -184,18 +185,18 @@ impl Inquiry<'_> {
             // The URL in this form has no credentials.
             asked.push(plain_text(&format!("{}{refused}", index.url())));
         }
-        let file = wheel.filename.to_string();
+        let file = wanted.filename.to_string();
         Ok(Err(match other {
             Some(index) => {
-                Reason::OtherHash { file, index, locked: vec![wheel.sha256.clone()], mend: self.mend }
+                Reason::OtherHash { file, index, locked: vec![wanted.sha256.clone()], mend: self.mend }
             }
             None => Reason::Missing { file, asked, offline: self.offline, mend: self.mend },
         }))
     }
 
-    /// What an index has of the wheel's name; nothing where it does not know it.
-    async fn files(&self, wheel: &Wanted, index: &IndexUrl) -> Result<Vec<(DistFilename, File)>, Error> {
-        let name = &wheel.filename.name;
+    /// What an index has of the package's name; nothing where it does not know it.
+    async fn files(&self, wanted: &Wanted, index: &IndexUrl) -> Result<Vec<(DistFilename, File)>, Error> {
+        let name = wanted.filename.name();
         let index = IndexMetadataRef { url: index, format: IndexFormat::Simple };
         match self.client.simple_detail(name, Some(index), &self.capabilities, &self.requests).await {
             Ok(answers) => Ok(answers
@@ -204,7 +205,7 @@ impl Inquiry<'_> {
                     MetadataFormat::Simple(page) => {
                         let versions = OwnedArchive::deserialize(&page).into_iter();
                         versions
-                            .filter(|it| it.version == wheel.filename.version)
+                            .filter(|it| it.version == *wanted.filename.version())
                             .flat_map(|it| it.files.all(name).collect::<Vec<_>>())
                             .collect()
                     }
@@ -223,19 +224,19 @@ impl Inquiry<'_> {
     }
 }
 
-/// The wheel among files. An index need not publish hashes: what is fetched is compared anyway. `other` is set to the
+/// The file among others. An index need not publish hashes: what is fetched is compared anyway. `other` is set to the
 /// hash of a file that has the name and not the bytes.
 fn found(
-    wheel: &Wanted,
+    wanted: &Wanted,
     files: impl IntoIterator<Item = (DistFilename, File)>,
     other: &mut Option<String>,
 ) -> Option<Place> {
     for (filename, file) in files {
-        if !matches!(filename, DistFilename::WheelFilename(filename) if filename == wheel.filename) {
+        if filename != wanted.filename {
             continue;
         }
         match sha256(file.hashes.as_slice()) {
-            Some(hash) if hash != wheel.sha256 => *other = Some(hash),
+            Some(hash) if hash != wanted.sha256 => *other = Some(hash),
             _ => {
                 let url = file.url.to_url().map(|url| url.as_str().to_owned());
                 return Some(Place { url: url.map_err(|error| error.to_string()), size: file.size });

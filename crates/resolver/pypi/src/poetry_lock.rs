@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use imgforge_resolver_core::{Artifact, Target};
-use uv_distribution_filename::WheelFilename;
-use uv_normalize::{ExtraName, GroupName};
+use uv_distribution_filename::{DistFilename, WheelFilename};
+use uv_normalize::{ExtraName, GroupName, PackageName};
 use uv_platform_tags::Tags;
 use uv_pypi_types::HashDigest;
 
@@ -45,7 +45,9 @@ const LOCK: &str = "run `poetry lock`";
 /// Groups mean what they do elsewhere: `main` is always wanted, others when they are asked for. With [`Defaults::With`],
 /// all that are not optional come in, as `poetry install` has them.
 ///
-/// Wheels are looked for at the given `indexes`, then where the lock says, which is PyPI unless an `index` stands in for
+/// A package that somebody builds is its source distribution, which has to be among the lock's files.
+///
+/// Files are looked for at the given `indexes`, then where the lock says, which is PyPI unless an `index` stands in for
 /// it. Nothing but the file with the locked name and hash is taken. A wheel that is among the `pinned`, which an earlier
 /// run found, is taken from there, and no index is asked for it.
 ///
@@ -86,7 +88,7 @@ pub fn poetry_lock(
         let groups = groups(&project, file, selection)?;
         let entries = entries(&lock, &project, file, &groups, &extras, &environment)?;
 
-        artifacts(&entries, file, indexes, pinned, &environment)
+        artifacts(&entries, file, selection, indexes, pinned, &environment)
     })
 }
 
@@ -121,7 +123,7 @@ fn extras(lock: &Lock, file: &Path, selection: &Selection) -> Result<Vec<ExtraNa
     Ok(if selection.all_extras { lock.extras.keys().cloned().collect() } else { extras })
 }
 
-/// The groups that are wanted, `main` among them.
+/// The groups that are wanted, `main` among them unless others are wanted alone.
 fn groups(project: &Project, file: &Path, selection: &Selection) -> Result<BTreeSet<GroupName>, Error> {
     let known = project.groups();
     let named = selection.group_names(file)?;
@@ -135,7 +137,7 @@ fn groups(project: &Project, file: &Path, selection: &Selection) -> Result<BTree
     let defaults = selection.default_groups == Defaults::With;
     let is_wanted = |name: &GroupName, is_optional: bool| {
         selection.all_groups
-            || name.as_ref() == project::MAIN
+            || (name.as_ref() == project::MAIN && !selection.only_groups)
             || named.contains(name)
             || (defaults && !is_optional)
     };
@@ -175,14 +177,16 @@ fn entries<'lock>(
     Ok(wanted)
 }
 
-/// The wheel of each package, from where it is.
+/// The file of each package, from where it is.
 fn artifacts(
     entries: &[&Entry],
     file: &Path,
+    selection: &Selection,
     indexes: &Indexes,
     pinned: &[Artifact],
     environment: &Environment,
 ) -> Result<Vec<Artifact>, Error> {
+    let (built, buildable) = selection.built_names();
     let folder = folder(file)?;
     let mut gathered = Gathered::new(LOCK);
     let mut names = BTreeSet::new();
@@ -193,13 +197,13 @@ fn artifacts(
             gathered.refuse(entry.name.as_ref(), version, Reason::Twice);
             continue;
         }
-        match place(entry, &folder, environment) {
-            Ok(Known::AtIndex(wheel)) => match pinned.iter().find(|it| wheel.is(it)) {
+        match place(entry, &folder, environment, &built, &buildable) {
+            Ok(Known::AtIndex(file)) => match pinned.iter().find(|it| file.is(it)) {
                 Some(found) => {
                     let (name, version) = (entry.name.to_string(), entry.version.to_string());
                     gathered.insert(Artifact { name, version, ..found.clone() });
                 }
-                None => wanted.push((version, wheel)),
+                None => wanted.push((version, file)),
             },
             Ok(Known::Somewhere { wheel, sha256, url }) => gathered.file(&wheel, version, sha256, url, None),
             Err(reason) => gathered.refuse(entry.name.as_ref(), version, reason),
@@ -211,25 +215,38 @@ fn artifacts(
     }
     let (versions, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
     let found = runtime(file)?.block_on(places(&wanted, indexes, file, LOCK))?;
-    for ((version, wheel), place) in versions.into_iter().zip(wanted).zip(found) {
+    for ((version, wanted), place) in versions.into_iter().zip(wanted).zip(found) {
         match place {
-            Ok(place) => {
-                gathered.file(&wheel.filename, version, Some(wheel.sha256), place.url, place.size);
-            }
-            Err(reason) => gathered.refuse(wheel.filename.name.as_ref(), version, reason),
+            Ok(place) => match &wanted.filename {
+                DistFilename::WheelFilename(wheel) => {
+                    gathered.file(wheel, version, Some(wanted.sha256), place.url, place.size);
+                }
+                DistFilename::SourceDistFilename(sdist) => {
+                    let name = sdist.name.as_ref();
+                    gathered.sdist_file(name, version, Some(wanted.sha256), place.url, place.size);
+                }
+            },
+            Err(reason) => gathered.refuse(wanted.filename.name().as_ref(), version, reason),
         }
     }
     gathered.finish(file)
 }
 
-/// What is known of a wheel's place.
+/// What is known of a file's place.
 enum Known {
     AtIndex(Wanted),
     Somewhere { wheel: WheelFilename, sha256: Option<String>, url: Result<String, String> },
 }
 
-/// The wheel of a package, or why there is none.
-fn place(entry: &Entry, folder: &Path, environment: &Environment) -> Result<Known, Reason> {
+/// The wheel of a package, or why there is none; its source distribution, where that is `built`, or `buildable` without a
+/// wheel.
+fn place(
+    entry: &Entry,
+    folder: &Path,
+    environment: &Environment,
+    built: &[PackageName],
+    buildable: &[PackageName],
+) -> Result<Known, Reason> {
     let index = match &entry.source {
         Source::Pypi => None,
         Source::Index { url, .. } => Some(url.clone()),
@@ -242,7 +259,21 @@ fn place(entry: &Entry, folder: &Path, environment: &Environment) -> Result<Know
         Source::Directory(path) => return Err(Reason::Directory { path: join(folder, path) }),
         Source::Git(url) => return Err(Reason::Source { origin: plain_text(&format!("git {url}")) }),
     };
-    let (filename, sha256) = best(entry, &environment.tags).ok_or_else(|| no_wheel(entry, environment))?;
+    let wheel =
+        || best(entry, &environment.tags).map(|(wheel, sha256)| (DistFilename::WheelFilename(wheel), sha256));
+    let sdist = || {
+        let (sdist, file) = entry.sdist()?;
+        Some((DistFilename::SourceDistFilename(sdist), hash(&file.hash)))
+    };
+    let chosen = if built.contains(&entry.name) {
+        let message = "the lock has no source distribution of it".to_owned();
+        Some(sdist().ok_or(Reason::Location { message })?)
+    } else if buildable.contains(&entry.name) {
+        wheel().or_else(sdist)
+    } else {
+        wheel()
+    };
+    let (filename, sha256) = chosen.ok_or_else(|| no_wheel(entry, environment))?;
     let Some(sha256) = sha256 else {
         return Err(Reason::NoHash { file: filename.to_string(), mend: LOCK });
     };

@@ -26,7 +26,9 @@ pub struct Selection {
     pub all_groups: bool,
     /// What becomes of the groups that are meant to be installed unasked.
     pub default_groups: Defaults,
-    /// Packages of which the source distribution is wanted, for somebody to build; of a `uv.lock` alone.
+    /// The groups that are named alone, without the project's own dependencies; of a `uv.lock` or `poetry.lock`.
+    pub only_groups: bool,
+    /// Packages of which the source distribution is wanted, for somebody to build; of a `uv.lock` or `poetry.lock`.
     pub build: Vec<String>,
     /// Packages of which it will do where there is no wheel; likewise.
     pub buildable: Vec<String>,

@@ -250,14 +250,12 @@ impl<'lock> Project<'lock> {
         } else {
             ExtrasSpecification::from_extra(extras)
         };
-        let groups = DependencyGroups::from_args(
-            None,
-            groups,
-            Vec::new(),
-            no_defaults,
-            Vec::new(),
-            selection.all_groups,
-        );
+        let (groups, alone) = match selection.only_groups {
+            true => (Vec::new(), groups),
+            false => (groups, Vec::new()),
+        };
+        let groups =
+            DependencyGroups::from_args(None, groups, Vec::new(), no_defaults, alone, selection.all_groups);
         Ok((extras.with_defaults(DefaultExtras::default()), groups.with_defaults(defaults)))
     }
 

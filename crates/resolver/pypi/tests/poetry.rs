@@ -613,3 +613,41 @@ fn no_text_makes_the_reader_panic() {
         }
     }
 }
+
+#[test]
+fn source_distributions_for_somebody_to_build() {
+    let file = |name: &str, hash: &str| (name.to_owned(), Some(hash.to_owned()));
+    let files = [file("dep-1.0-py3-none-any.whl", A), file("dep-1.0.tar.gz", B)];
+    let index = Index::new(BTreeMap::from([("simple", Files::from([("dep".to_owned(), files.to_vec())]))]));
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let found = |text: &str, build: &[&str], buildable: &[&str]| {
+        let selection =
+            Selection { build: names(build), buildable: names(buildable), ..Selection::default() };
+        select_from(text, &selection, &index.indexes()).map(|found| {
+            found.into_iter().map(|it| format!("{} {}", it.file, &it.sha256[..1])).collect::<Vec<_>>()
+        })
+    };
+    let sdist = "{ file = \"dep-1.0.tar.gz\", hash = \"sha256:B\" }";
+    let both = package(&format!(
+        "files = [{{ file = \"dep-1.0-py3-none-any.whl\", hash = \"sha256:A\" }}, {sdist}]\n"
+    ));
+    let source = package(&format!("files = [{sdist}]\n"));
+    assert_eq!(found(&both, &[], &[]).expect("a selection"), ["dep-1.0-py3-none-any.whl a"]);
+    assert_eq!(found(&both, &[], &["dep"]).expect("a selection"), ["dep-1.0-py3-none-any.whl a"]);
+    assert_eq!(found(&both, &["dep"], &[]).expect("a selection"), ["dep-1.0.tar.gz b"]);
+    assert_eq!(found(&source, &[], &["dep"]).expect("a selection"), ["dep-1.0.tar.gz b"]);
+    assert!(found(&source, &[], &[]).expect_err("no wheel").to_string().contains("dep 1.0 has only sources"));
+    let wheel = found(&lock(""), &["dep"], &[]).expect_err("no source").to_string();
+    assert!(wheel.contains("dep 1.0 can't be fetched: the lock has no source distribution of it"), "{wheel}");
+}
+
+#[test]
+fn groups_alone() {
+    let index = two_indexes();
+    let alone = |groups: &[&str]| {
+        let selection = Selection { only_groups: true, ..select(&[], groups) };
+        select_from(&lock(""), &selection, &index.indexes()).expect("a selection").len()
+    };
+    assert_eq!(alone(&["dev"]), 0, "dep is of the group main");
+    assert_eq!(alone(&["main"]), 1);
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
-use uv_distribution_filename::{DistFilename, WheelFilename};
+use uv_distribution_filename::{DistFilename, SourceDistExtension, SourceDistFilename, WheelFilename};
 use uv_normalize::{ExtraName, GroupName, PackageName};
 use uv_pep440::Version;
 
@@ -285,5 +285,18 @@ impl Entry {
         let wheels =
             self.files.iter().filter_map(|file| Some((file.file.parse::<WheelFilename>().ok()?, file)));
         wheels.filter(|(wheel, _)| wheel.name == self.name && wheel.version == self.version)
+    }
+
+    /// The source distribution among its files; of several, the `.tar.gz` that PEP 625 has.
+    pub(super) fn sdist(&self) -> Option<(SourceDistFilename, &File)> {
+        let sdists = self.files.iter().filter_map(|file| {
+            match DistFilename::try_from_filename(&file.file, &self.name) {
+                Some(DistFilename::SourceDistFilename(sdist)) if sdist.version == self.version => {
+                    Some((sdist, file))
+                }
+                _ => None,
+            }
+        });
+        sdists.min_by_key(|(sdist, _)| sdist.extension != SourceDistExtension::TarGz)
     }
 }
