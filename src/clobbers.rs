@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imgforge_layer::{Tree, TreePath};
+use imgforge_layer::{Strip, Tree, TreePath};
 use imgforge_layer_conda as conda;
 use imgforge_oci::Digest;
 use rayon::prelude::*;
@@ -42,16 +42,26 @@ struct Findings {
 /// The bucket of what was found out.
 const FOUND: &str = "clobbers/1";
 
+/// A conda environment in an image.
+pub(crate) struct Own<'a> {
+    /// Its name in images.toml.
+    pub(crate) name: &'a str,
+    /// Its table.
+    pub(crate) environment: &'a Environment,
+    /// What the image leaves out of its packages.
+    pub(crate) strip: Strip,
+}
+
 /// Settles what conda packages of an environment disagree about, and puts the layer that does so above theirs.
 pub(crate) fn settle(
-    name: &str,
-    environment: &Environment,
+    own: Own<'_>,
     config: &Config,
     units: &[&Arc<Unit>],
     workshop: &Workshop<'_>,
     ground: &Ground<'_>,
     layers: &mut Vec<(LayerSpec, Made)>,
 ) -> Result<Vec<Conflict>, Error> {
+    let Own { name, environment, strip } = own;
     let prefix = environment.prefix.trim_end_matches('/');
     let mut wholes: Vec<&Arc<Unit>> = units.iter().map(|unit| unit.whole()).collect();
     // Parts of one follow each other.
@@ -75,10 +85,11 @@ pub(crate) fn settle(
         })
         .copied()
         .collect();
-    let identities: Vec<_> = packages
+    let of_environment = packages.iter().map(|(unit, _)| *unit).chain(wheels.iter().copied());
+    let of_environment: BTreeSet<_> = of_environment.map(|unit| unit.item.identity.as_str()).collect();
+    let identities: Vec<_> = units
         .iter()
-        .map(|(unit, _)| *unit)
-        .chain(wheels.iter().copied())
+        .filter(|unit| of_environment.contains(unit.whole().item.identity.as_str()))
         .map(|unit| unit.item.identity.as_str())
         .collect();
     let key = Digest::of(identities.join("\n").as_bytes()).hex();
@@ -99,7 +110,15 @@ pub(crate) fn settle(
             script: tree_path(script)?,
         });
     }
-    let conflicts = [found.clobbered.clone(), found.covered].concat();
+    // What is left out is in no dispute, whoever would have won it.
+    let keeps = strip.keeps()?;
+    let mut clobbered = Vec::new();
+    for clobber in found.clobbered {
+        if keeps(&tree_path(&clobber.path)?, false) {
+            clobbered.push(clobber);
+        }
+    }
+    let conflicts = [clobbered.clone(), found.covered].concat();
     if let (OnConflict::Error, Some(first)) = (environment.on_conflict, conflicts.first()) {
         return Err(Error::Conflict {
             environment: name.to_owned(),
@@ -108,14 +127,15 @@ pub(crate) fn settle(
             second: first.winner.clone(),
         });
     }
-    if !found.clobbered.is_empty() {
-        let lines = found.clobbered.iter();
+    if !clobbered.is_empty() {
+        let lines = clobbered.iter();
         let mut disputed: Vec<String> =
             lines.map(|clobber| format!("{} {} {}", clobber.path, clobber.winner, clobber.loser)).collect();
         disputed.sort();
         let clobbers = Clobbers {
             packages: packages.iter().map(|(_, package)| Arc::clone(package)).collect(),
             concerned: found.concerned,
+            strip,
         };
         let unit = Arc::new(Unit::clobbers(clobbers, &disputed));
         let codec = codec(config.settings.compression, Rank::CondaPackages);
@@ -263,10 +283,15 @@ pub(crate) fn tree(workshop: &Workshop<'_>, clobbers: &Clobbers) -> Result<Tree,
             trees.insert(at, package.plan(workshop)?.tree);
         }
     }
-    settled.glue(&first.prefix, &|at| trees.get(&at)).map_err(|error| Error::Unit {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| Error::Unit {
         unit: "paths of several conda packages".to_owned(),
-        source: error.into(),
-    })
+        source: error,
+    };
+    let tree = settled.glue(&first.prefix, &|at| trees.get(&at)).map_err(|error| failed(error.into()))?;
+    match clobbers.strip.is_empty() {
+        true => Ok(tree),
+        false => clobbers.strip.apply(&tree).map_err(|error| failed(error.into())),
+    }
 }
 
 fn tree_path(path: &str) -> Result<TreePath, Error> {

@@ -57,12 +57,15 @@ pub(crate) fn settle(
         if environment.into.is_some() {
             continue;
         }
-        let linked = clobbers::settle(name, environment, config, units, workshop, ground, layers)?;
+        let strip = table.strip_of(Some(environment))?;
+        let own = clobbers::Own { name, environment, strip };
+        let linked = clobbers::settle(own, config, units, workshop, ground, layers)?;
         conflicts.extend(linked);
         let wheels = wheels_at(layers, &environment.prefix);
-        let found = match known(workshop, &wheels)? {
+        let key = key(layers, &environment.prefix);
+        let found = match workshop.store.record(&bucket(), &key)? {
             Some(found) => found,
-            None => find(name, workshop, layers, &wheels)?,
+            None => find(name, &key, workshop, layers, &wheels)?,
         };
         if let (OnConflict::Error, Some(first)) = (environment.on_conflict, found.first()) {
             return Err(Error::Conflict {
@@ -112,17 +115,22 @@ fn is_at(unit: &Unit, prefix: &str) -> bool {
     }
 }
 
-fn key(wheels: &[Arc<Unit>]) -> String {
-    let identities: Vec<_> = wheels.iter().map(|unit| unit.item.identity.as_str()).collect();
+/// What was found out is known by: the parts of the environment's wheels that are there.
+fn key(layers: &[(LayerSpec, Made)], prefix: &str) -> String {
+    let units = layers.iter().flat_map(|(spec, _)| &spec.units);
+    let mut identities: Vec<_> = units
+        .filter(|unit| is_at(unit.whole(), prefix))
+        .map(|unit| (unit.item.name.as_str(), unit.item.identity.as_str()))
+        .collect();
+    identities.sort_unstable();
+    identities.dedup();
+    let identities: Vec<_> = identities.into_iter().map(|(_, identity)| identity).collect();
     Digest::of(identities.join("\n").as_bytes()).hex()
-}
-
-fn known(workshop: &Workshop<'_>, wheels: &[Arc<Unit>]) -> Result<Option<Vec<Conflict>>, Error> {
-    Ok(workshop.store.record(&bucket(), &key(wheels))?)
 }
 
 fn find(
     environment: &str,
+    key: &str,
     workshop: &Workshop<'_>,
     layers: &[(LayerSpec, Made)],
     wheels: &[Arc<Unit>],
@@ -171,7 +179,7 @@ fn find(
     }
     let conflicts: Vec<Conflict> = conflicts.into_values().collect();
     if are_here(layers) {
-        workshop.store.put_record(&bucket(), &key(wheels), &conflicts, &[])?;
+        workshop.store.put_record(&bucket(), key, &conflicts, &[])?;
     }
     Ok(conflicts)
 }

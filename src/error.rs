@@ -133,6 +133,20 @@ pub enum Error {
     /// A destination that images can't go to.
     #[error(transparent)]
     Destination(#[from] DestinationError),
+    /// A pattern of `strip` that is none.
+    #[error("strip")]
+    Pattern(#[from] imgforge_layer::PatternError),
+    /// More ways to leave things out of a package than it can be divided for.
+    #[error(
+        "{package}: images strip {ways} different lists from it, and it is divided for at most {} of them",
+        crate::unit::sift::WAYS
+    )]
+    Strips {
+        /// What a reader calls it.
+        package: String,
+        /// How many there are.
+        ways: usize,
+    },
     /// A platform that nothing can be built for.
     #[error("platform {platform}: images are built for linux/amd64 and linux/arm64")]
     Platform {
@@ -342,6 +356,7 @@ impl Error {
                 Some("choose another `dest`, or leave the file out with `exclude`".to_owned())
             }
             Self::BehindLink { behind, .. } => Some(format!("write {behind} in images.toml")),
+            Self::Strips { .. } => Some("use the same `strip` in more images".to_owned()),
             Self::OverBudget(_) => Some("raise `layer-budget` in [settings] (127 at most)".to_owned()),
             Self::NotReproduced { .. } => Some(
                 "this is a bug of imgforge, or the store was tampered with: run `imgforge verify --store-blobs`, and report it"

@@ -7,11 +7,12 @@
 mod conda;
 mod input;
 mod part;
+pub(crate) mod sift;
 
 use std::sync::Arc;
 
 use imgforge_layer::wheel::{self, Scheme};
-use imgforge_layer::{Codec, Kind, LAYER_FORMAT, Tree, TreePath};
+use imgforge_layer::{Codec, Kind, LAYER_FORMAT, Strip, Tree, TreePath};
 use imgforge_oci::{Digest, json};
 use imgforge_resolver::debian::PinnedPackage;
 use imgforge_resolver::{Architecture, Artifact, CondaNoarch, CondaPackage, CondaPython};
@@ -99,6 +100,15 @@ pub enum Recipe {
     Built(Digest),
     /// What is still to be built.
     Pending,
+    /// What some images keep of a package, and others leave out.
+    Sifted {
+        /// The package.
+        whole: Arc<Unit>,
+        /// All ways in which images leave things out of it.
+        strips: Arc<[Strip]>,
+        /// Which of them leave this part out, as bits; 0 for what all keep.
+        by: u8,
+    },
     /// Some of a unit's files, where all of them are too many for a layer.
     Part {
         /// The unit.
@@ -201,7 +211,10 @@ impl Unit {
             .filter_map(|&at| clobbers.packages.get(at))
             .map(|package| package.identity())
             .collect();
-        let identity = json!({"clobbers": own, "disputed": disputed});
+        let mut identity = json!({"clobbers": own, "disputed": disputed});
+        if let Some(identity) = identity.as_object_mut().filter(|_| !clobbers.strip.is_empty()) {
+            identity.insert("strip".to_owned(), json!(clobbers.strip));
+        }
         let title = format!("{} clobbered paths", disputed.len());
         let recipe = Recipe::Clobbers(Arc::new(clobbers));
         Self::new(Rank::CondaPackages, "clobbers", &title, None, &identity, recipe)
@@ -307,7 +320,7 @@ impl Unit {
                 let concerned = clobbers.concerned.iter().filter_map(|&at| clobbers.packages.get(at));
                 concerned.map(|unit| Input::of_conda(unit)).collect()
             }
-            Recipe::Part { whole, .. } => whole.inputs(),
+            Recipe::Part { whole, .. } | Recipe::Sifted { whole, .. } => whole.inputs(),
             Recipe::Skeleton(_)
             | Recipe::Environment { .. }
             | Recipe::CondaEnvironment { .. }
@@ -375,6 +388,10 @@ impl Unit {
                 artifacts::tree(&source).map_err(&named)
             }
             Recipe::Pending => Err(named("it is not built yet".into())),
+            Recipe::Sifted { whole, strips, by } => {
+                let tree = whole.tree(workshop)?;
+                imgforge_layer::sift(&tree, strips, *by).map_err(|error| named(error.into()))
+            }
             Recipe::Part { whole, part } => {
                 part.cut(&whole.tree(workshop)?).map_err(|error| named(error.into()))
             }

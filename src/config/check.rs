@@ -517,7 +517,7 @@ pub(super) mod tests {
             "version = 1\n[image.i]\nbse = 1\n",
             "line 3: unknown field `bse`, expected one of `extends`, `tag`, `base`, `envs`, `artifacts`, `files`, `env`, \
              `entrypoint`, `cmd`, `users`, `user`, `workdir`, `labels`, `expose`, `volumes`, `stop-signal`, \
-             `smoke`, `smoke-network`, `when` \
+             `smoke`, `smoke-network`, `strip`, `when` \
              (did you mean `base`?)",
         );
         check(

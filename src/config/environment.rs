@@ -43,6 +43,10 @@ pub struct Environment {
     /// How seldom it changes, from 0 to 100: layers of what changes seldom are below others of their kind. Default: 50.
     #[serde(default = "priority")]
     pub cache_priority: u8,
+    /// What images leave out of its packages: gitignore's patterns, relative to the prefix: `["tests", "*.a", "/include"]`.
+    /// Builds of artifacts see everything.
+    #[serde(default)]
+    pub strip: Vec<String>,
     /// The environment of a pixi.lock that is installed. Default: `default`.
     #[serde(default)]
     pub environment: Option<String>,
@@ -170,6 +174,14 @@ pub(super) fn check_priority(name: &str, priority: u8) -> Result<(), ConfigError
     }
 }
 
+/// Checks the patterns of a `strip`.
+pub(super) fn check_strip(name: &str, patterns: &[String]) -> Result<(), ConfigError> {
+    match imgforge_layer::Strip::new([(String::new(), patterns.to_vec())]) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(table(name, format!("strip: `{}` is no pattern: {}", error.pattern, error.source))),
+    }
+}
+
 fn check_environment(name: &str, environment: &Environment) -> Result<(), ConfigError> {
     if let Some(kind) = &environment.kind
         && LockKind::from_name(kind).is_none()
@@ -181,6 +193,7 @@ fn check_environment(name: &str, environment: &Environment) -> Result<(), Config
         return Err(table(name, "`lock` is missing: the lock file, relative to images.toml"));
     }
     check_priority(name, environment.cache_priority)?;
+    check_strip(name, &environment.strip)?;
     let kind = environment.lock_kind();
     check_conda(name, environment, kind)?;
     let of_projects = [
@@ -304,6 +317,11 @@ mod tests {
     fn conda_environments() {
         let at = |text: &str| format!("[env.c]\nlock = \"pixi.lock\"\nprefix = \"/c\"\n{text}");
         let conda = |text: &str, expected: &str| check(&format!("{GOOD}{}", at(text)), expected);
+        conda("strip = [\"/include\", \"*.a\"]", "");
+        conda(
+            "strip = [\"a{\"]",
+            "[env.c]: strip: `a{` is no pattern: error parsing glob 'a{': unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
+        );
         conda("environment = \"gpu\"\nlink-scripts = \"ignore\"\nallow-md5 = [\"a\"]", "");
         conda(
             "python = \"3.11\"",

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use imgforge_layer::{PatternError, Strip};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Values, When};
+use super::{Environment, Values, When};
 
 /// An image, with what it extends already in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Image {
     pub smoke: Vec<Vec<String>>,
     /// Whether those have the host's network.
     pub smoke_network: bool,
+    /// What is left out of its packages, relative to the root.
+    pub strip: Vec<String>,
 }
 
 /// An image as it is written.
@@ -90,6 +93,9 @@ pub(crate) struct ImageTable {
     pub(super) smoke: Vec<Vec<String>>,
     /// Give those commands the host's network. Default: they have none.
     pub(super) smoke_network: Option<bool>,
+    /// What is left out of its packages, Debian's too: gitignore's patterns, relative to the root: `["/usr/share/doc", "*.a"]`. With
+    /// `extends`, this list replaces the other's. Layers of a base that is an image, and application files, stay as they are.
+    pub(super) strip: Option<Vec<String>>,
     /// For which values of the matrix it is there.
     pub(super) when: When,
 }
@@ -124,6 +130,17 @@ pub struct User {
     /// The login shell. Default: `/usr/sbin/nologin`.
     #[serde(default)]
     pub shell: Option<String>,
+}
+
+impl Image {
+    /// What it leaves out of an environment's packages, or of Debian's.
+    ///
+    /// # Errors
+    /// [`PatternError`] for a pattern that is none, of which a checked configuration has none.
+    pub fn strip_of(&self, environment: Option<&Environment>) -> Result<Strip, PatternError> {
+        let own = environment.map(|environment| (environment.prefix.clone(), environment.strip.clone()));
+        Strip::new(own.into_iter().chain([(String::new(), self.strip.clone())]))
+    }
 }
 
 impl ImageTable {
@@ -166,6 +183,7 @@ impl ImageTable {
                 .smoke_network
                 .or_else(|| below.map(|image| image.smoke_network))
                 .unwrap_or_default(),
+            strip: self.strip.or_else(|| below.map(|image| image.strip.clone())).unwrap_or_default(),
         })
     }
 }

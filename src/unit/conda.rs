@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imgforge_layer::TreePath;
+use imgforge_layer::{Strip, TreePath};
 use imgforge_layer_conda as conda;
 use imgforge_oci::Digest;
 use imgforge_resolver::{CondaPackage, CondaPython, Location};
@@ -122,4 +122,6 @@ pub struct Clobbers {
     pub packages: Vec<Arc<CondaUnit>>,
     /// Those whose files the layer has, as positions among the packages.
     pub concerned: BTreeSet<usize>,
+    /// What the image leaves out of the environment's packages.
+    pub strip: Strip,
 }

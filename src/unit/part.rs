@@ -37,6 +37,7 @@ impl Unit {
                 let title = format!("{}, part {} of {of}", whole.title, number + 1);
                 let recipe = Recipe::Part { whole: Arc::clone(&whole), part: Part { number, of } };
                 Self::new(whole.item.rank, &name, &title, Some(size / u64::from(of)), &identity, recipe)
+                    .with_priority(whole.item.priority)
             })
             .collect()
     }
@@ -44,7 +45,7 @@ impl Unit {
     /// The unit that this is a part of, or itself.
     pub fn whole(self: &Arc<Self>) -> &Arc<Self> {
         match &self.recipe {
-            Recipe::Part { whole, .. } => whole,
+            Recipe::Part { whole, .. } | Recipe::Sifted { whole, .. } => whole.whole(),
             _ => self,
         }
     }

@@ -12,4 +12,5 @@ mod offline;
 mod output;
 mod poetry;
 mod project;
+mod strip;
 mod together;

@@ -18,6 +18,7 @@ pub mod members;
 mod pair;
 mod source;
 mod splice;
+mod strip;
 mod tar;
 mod tree;
 pub mod wheel;
@@ -31,6 +32,7 @@ pub use hashes::{Hashes, Remembered};
 pub use inflate::InflateError;
 pub use source::{Range, Source};
 pub use splice::{Insert, Pieces, Splice, SpliceError, Spliced};
+pub use strip::{PatternError, SiftError, Strip, sift};
 pub use tree::{Content, Entry, File, Kind, Tree, TreeError, TreePath};
 pub use write::{WriteError, Written, write_layer};
 
