@@ -26,14 +26,14 @@ rm -rf dist
 
 # Another state of the project, edited by a command in its folder, with all that is known of the first. An edit that edits
 # nothing is a mistake.
+parts=(images.toml images.lock pyproject.toml uv.lock extensions)
 edited() {
-    [ ! -e "$scratch/$1" ] || die "there is a $1"
-    cp -r "$scratch/first" "$scratch/$1"
+    mkdir "$scratch/$1"
+    for part in "${parts[@]}"; do cp -r "$scratch/first/$part" "$scratch/$1/"; done
     cd "$scratch/$1"
-    rm -rf dist ./*.json log
     "${@:2}"
-    for file in images.toml images.lock uv.lock extensions; do
-        diff -r "$scratch/first/$file" "$file" > /dev/null || return 0
+    for part in "${parts[@]}"; do
+        diff -r "$scratch/first/$part" "$part" > /dev/null || return 0
     done
     die "$1 is like the example"
 }
@@ -163,7 +163,7 @@ done
 cache=docker://127.0.0.1:$port/cache
 "$imgforge" build --quiet --cache "$cache" > /dev/null
 mkdir "$scratch/second"
-cp -r images.toml images.lock uv.lock pyproject.toml extensions "$scratch/second/"
+cp -r "${parts[@]}" "$scratch/second/"
 cd "$scratch/second"
 export IMGFORGE_STORE=$scratch/second-store
 made "another host with the cache" -- --cache "$cache"

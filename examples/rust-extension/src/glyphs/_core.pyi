@@ -1,0 +1,3 @@
+PROFILE: str
+
+def count(text: str) -> int: ...
