@@ -13,6 +13,7 @@
 //! [`project`] joins them. The library never talks to the user and reads neither the clock nor the environment: what it
 //! needs of the host is given to it as [`project::Tools`].
 
+pub mod against;
 pub mod artifacts;
 pub mod bases;
 pub mod cache;

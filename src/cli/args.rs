@@ -142,11 +142,16 @@ pub(crate) struct Lock {
 
 /// Show which layers would be made, reused and fetched
 ///
-/// Example: imgforge plan images.toml 'runtime*'
+/// Example: imgforge plan images.toml 'runtime*' --against origin/main
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) images: Images,
+    /// Show what is to be shipped beside what an earlier images.lock records: a file, or a commit of git's
+    ///
+    /// Without it, what is said at the end compares with images.lock as it is.
+    #[arg(long, value_name = "FILE|COMMIT")]
+    pub(crate) against: Option<String>,
     /// Look for layers in this repository: docker://HOST/NAME
     #[arg(long, value_name = "REPOSITORY", help_heading = "Registries")]
     pub(crate) cache: Option<String>,

@@ -1,5 +1,6 @@
 //! One file for each command, and what they share.
 
+mod against;
 mod args;
 mod build;
 mod completions;

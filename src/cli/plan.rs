@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use imgforge::Error;
+use imgforge::against::{Before, Layer, Shipment, Size};
 use imgforge::artifacts::Resolved;
 use imgforge::bases::BaseImage;
 use imgforge::unit::LayerSpec;
@@ -8,6 +9,7 @@ use imgforge::workshop::LayerRecord;
 use imgforge_oci::{Descriptor, Digest};
 use serde_json::json;
 
+use super::against;
 use super::args::{Global, Plan};
 use super::format;
 use super::session::{Failure, Session, print, print_json};
@@ -56,6 +58,16 @@ impl ToFetch {
 }
 
 impl Fate<'_> {
+    /// The layer, for a comparison.
+    fn layer(&self) -> Layer {
+        Layer {
+            title: self.spec.title(),
+            key: self.spec.key.clone(),
+            digest: self.record.as_ref().map(|record| record.digest),
+            size: self.size.map_or_else(|| Size::of_inputs(self.spec), Size::Known),
+        }
+    }
+
     fn word(&self) -> &'static str {
         match (&self.record, self.fetch.files) {
             (Some(_), _) => "reuse",
@@ -107,6 +119,11 @@ impl<'a> Below<'a> {
 pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     let session = Session::open(global, &args.images.file())?.with_cache(args.cache.as_deref())?;
     let selected = session.project.select(&args.images.patterns(), args.images.values())?;
+    let earlier = match &args.against {
+        Some(against) => against::read(against, &session.project.folder)?,
+        None => session.project.lock.clone(),
+    };
+    let before = Before::new(&earlier);
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let planned = prepared.plan(&session.project.config)?;
@@ -137,6 +154,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     let mut text = String::new();
     let mut images = Vec::new();
     let mut used = BTreeSet::new();
+    let mut comparisons = Vec::new();
     for (image, layers) in prepared.images.iter().zip(&planned.images) {
         if !selected.contains(&image.name) {
             continue;
@@ -146,7 +164,23 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         let below = image.base.as_deref().map(|base| Below::new(base, &session)).transpose()?;
         text.extend(below.iter().map(Below::text));
         let fates: Vec<&Fate<'_>> = layers.iter().filter_map(|&layer| fates.get(layer)).collect();
-        for fate in &fates {
+        // As images.lock records the image, where that is up to date: with what settles disputes, which is not planned.
+        let specs: Vec<&LayerSpec> = fates.iter().map(|fate| fate.spec).collect();
+        let recorded = session.project.recorded(image, &specs, &session.project.lock)?;
+        let key = (image.name.clone(), image.platform.to_string());
+        let outcome = recorded.as_ref().and_then(|_| session.project.lock.images.get(&key));
+        let comparison = before.compare(
+            before.image(&image.name, &image.platform),
+            &match outcome {
+                Some(outcome) => outcome.layers.iter().map(Layer::recorded).collect::<Vec<_>>(),
+                None => fates.iter().map(|fate| fate.layer()).collect(),
+            },
+            recorded.map(|image| (image.manifest().descriptor().digest, image.config().descriptor().clone())),
+        );
+        if args.against.is_some() {
+            text.push_str(&against::text(&comparison));
+        }
+        for fate in fates.iter().filter(|_| args.against.is_none()) {
             let size = fate.size.map_or_else(|| "?".to_owned(), format::bytes);
             text.push_str(&format!("  {:<14} {size:>10}  {}\n", fate.word(), fate.spec.title()));
         }
@@ -155,8 +189,11 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
             "platform": image.platform,
             "base": below.as_ref().map(Below::json),
             "layers": fates.iter().map(|fate| layer_json(fate)).collect::<Vec<_>>(),
+            "against": against::json(&comparison),
         }));
+        comparisons.push(comparison);
     }
+    let shipment = Shipment::of(&comparisons);
     let artifacts: Vec<&Resolved> = prepared.artifacts.iter().collect();
     if !artifacts.is_empty() {
         text.push_str("artifacts\n");
@@ -186,6 +223,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         "fetched_files": fetch.files,
         "fetched_bytes": fetch.bytes,
         "fetched_files_of_unknown_size": fetch.unsized_files,
+        "ships": against::shipment_json(&shipment),
     });
     if global.json {
         return print_json(&json!({
@@ -206,6 +244,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         format::bytes(bytes(&reused)),
         fetch.text(),
     ));
+    text.push_str(&against::total(args.against.as_deref().unwrap_or("images.lock"), &shipment));
     print(&text)
 }
 

@@ -124,6 +124,14 @@ pub(crate) enum Failure {
         /// What is wrong with it.
         problem: String,
     },
+    /// `--against` names nothing that can be compared with.
+    #[error("--against {against}: {problem}")]
+    Against {
+        /// As it is written.
+        against: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A file with credentials for registries.
     #[error(transparent)]
     Auth(#[from] AuthError),
@@ -138,6 +146,10 @@ impl Failure {
         match self {
             Self::Request(error) => error.hint(),
             Self::Sandbox(error) => error.hint().map(str::to_owned),
+            Self::Against { .. } => Some(
+                "give the path of an images.lock, or a commit of this repository that has one, such as HEAD"
+                    .to_owned(),
+            ),
             Self::NoStore => Some("say where with `--store DIR`".to_owned()),
             Self::NoProject { .. } => {
                 Some("run it in the project's folder or give the path of images.toml".to_owned())
