@@ -335,8 +335,8 @@ fn take(
     let tools = context.tools;
     let Some(cache) = tools.cache else { return Ok(None) };
     let on_event = |receipt: &Receipt, event: imgforge_registry::Event<'_>| {
-        let size = receipt.result.size;
-        (tools.on_progress)(Progress::Transfer { title: &receipt.line, size, event });
+        let (digest, size) = (receipt.result.sha256, receipt.result.size);
+        (tools.on_progress)(Progress::Transfer { title: &receipt.line, digest, size, event });
     };
     let found = cache.artifact(tools.store, key, &on_event).and_then(|receipt| match (receipt, locked) {
         (Some(receipt), Some(locked)) if receipt.result.sha256.hex() != locked.sha256 => {

@@ -159,7 +159,12 @@ pub fn fetch_layers(
     let fetch = |layer: &Descriptor| -> Result<(), Error> {
         let title = base.title(&layer.digest);
         let on_event = |event: imgforge_registry::Event<'_>| {
-            (tools.on_progress)(Progress::Transfer { title: &title, size: layer.size, event });
+            (tools.on_progress)(Progress::Transfer {
+                title: &title,
+                digest: layer.digest,
+                size: layer.size,
+                event,
+            });
         };
         Ok(source.fetch_blob(tools.store, layer, &on_event)?)
     };
@@ -304,7 +309,12 @@ fn facts(base: &BaseImage, tools: &Tools<'_>) -> Result<Facts, Error> {
         let source = ImageSource::open(&base.pinned_transport(), tools.registries, tools.offline)?;
         let title = base.title(&layer.digest);
         let on_event = |event: imgforge_registry::Event<'_>| {
-            (tools.on_progress)(Progress::Transfer { title: &title, size: layer.size, event });
+            (tools.on_progress)(Progress::Transfer {
+                title: &title,
+                digest: layer.digest,
+                size: layer.size,
+                event,
+            });
         };
         Ok(source.open_layer(tools.store, layer, &on_event)?)
     })?;

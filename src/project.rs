@@ -31,7 +31,7 @@ use crate::image;
 use crate::images_lock::{ImagesLock, Outcome, OutcomeLayer};
 use crate::plan::Rank;
 use crate::unit::LayerSpec;
-use crate::workshop::{Made, OnProgress, Workshop};
+use crate::workshop::{Made, OnProgress, Progress, Workshop};
 
 use prepare::architecture;
 pub use prepare::{Planned, Prepared, PreparedImage};
@@ -245,6 +245,17 @@ impl Project {
         needed.dedup();
         let specs: Vec<LayerSpec> =
             needed.iter().filter_map(|&layer| planned.specs.get(layer)).cloned().collect();
+        let has_platforms = self.platforms().len() > 1;
+        let family: Vec<(String, Vec<&LayerSpec>)> = wanted
+            .iter()
+            .filter_map(|&index| Some((prepared.images.get(index)?, planned.images.get(index)?)))
+            .map(|(image, layers)| {
+                let platform = if has_platforms { format!(" {}", image.platform) } else { String::new() };
+                let name = format!("{}{platform}", self.reference(&image.name));
+                (name, layers.iter().filter_map(|&layer| planned.specs.get(layer)).collect())
+            })
+            .collect();
+        (tools.on_progress)(Progress::Images(&family));
         let made = workshop.make(&specs)?;
         let made: BTreeMap<usize, (LayerSpec, Made)> =
             needed.into_iter().zip(specs.into_iter().zip(made)).collect();

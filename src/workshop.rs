@@ -9,6 +9,7 @@
 mod exchange;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -67,6 +68,10 @@ impl Made {
 /// What happens in the workshop, for whoever shows it.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// These images are going to be made, each of layers; by the names that outputs have for them.
+    Images(&'a [(String, Vec<&'a LayerSpec>)]),
+    /// A layer is in the store already, or was made by another process.
+    Known(&'a LayerSpec, &'a LayerRecord),
     /// So many layers are to be made, from so many bytes of inputs.
     Planned {
         /// Layers that are not in the store.
@@ -78,6 +83,8 @@ pub enum Progress<'a> {
     Fetch(&'a Request, Event<'a>),
     /// A layer is being made.
     Making(&'a LayerSpec),
+    /// So many bytes more of a layer are written, compressed.
+    Written(&'a LayerSpec, u64),
     /// A layer is in the store.
     Made(&'a LayerSpec, &'a LayerRecord),
     /// Another process makes a layer, and is waited for.
@@ -86,6 +93,8 @@ pub enum Progress<'a> {
     Transfer {
         /// What it is called.
         title: &'a str,
+        /// Of its bytes.
+        digest: Digest,
         /// Its bytes.
         size: u64,
         /// What happens to it.
@@ -140,6 +149,11 @@ impl Workshop<'_> {
     /// The first failure, in the order of the layers; those that are under way are finished before.
     pub fn make(&self, specs: &[LayerSpec]) -> Result<Vec<Made>, Error> {
         let found = self.look_up(specs)?;
+        for (spec, record) in specs.iter().zip(&found) {
+            if let Some(record) = record {
+                (self.on_progress)(Progress::Known(spec, record));
+            }
+        }
         let mut missing: Vec<usize> =
             found.iter().enumerate().filter(|(_, found)| found.is_none()).map(|(index, _)| index).collect();
         let mut made: Vec<Option<Made>> = found.into_iter().map(|record| record.map(Made::known)).collect();
@@ -223,7 +237,9 @@ impl Workshop<'_> {
     /// [`Error::Layer`], or as for any writing to the store.
     pub fn write(&self, spec: &LayerSpec, tree: &Tree, listing: &Listing) -> Result<LayerRecord, Error> {
         let mut writer = self.store.writer()?;
-        let written = write_layer(tree, spec.codec, spec.epoch, &mut writer)
+        let tell = |bytes| (self.on_progress)(Progress::Written(spec, bytes));
+        let mut counted = Counted { out: &mut writer, untold: 0, tell: &tell };
+        let written = write_layer(tree, spec.codec, spec.epoch, &mut counted)
             .map_err(|source| Error::Layer { layer: spec.title(), source })?;
         self.check_against_lock(spec, written.digest)?;
         writer.commit(written.digest, written.size)?;
@@ -365,6 +381,7 @@ impl Workshop<'_> {
 
     fn make_locked(&self, spec: &LayerSpec) -> Result<Made, Error> {
         if let Some(record) = self.record(spec)? {
+            (self.on_progress)(Progress::Known(spec, &record));
             return Ok(Made::known(record));
         }
         let start = Instant::now();
@@ -380,6 +397,39 @@ impl Workshop<'_> {
         let record = self.write(spec, &tree, &listing)?;
         (self.on_progress)(Progress::Made(spec, &record));
         Ok(Made { record, made_in: Some(start.elapsed()), is_taken: false, is_here: true })
+    }
+}
+
+/// What is in a layer, by its key, as far as the store knows it. Nothing when the store knows another layer of that key.
+///
+/// # Errors
+/// As for any reading of the store, or when the listing is not one.
+pub fn listing_of(store: &Store, key: &str, digest: Digest) -> Result<Option<Listing>, Error> {
+    let record: Option<LayerRecord> = store.record(&bucket(), key)?;
+    let Some(record) = record.filter(|record| record.digest == digest) else { return Ok(None) };
+    let text = std::io::read_to_string(store.open_blob(&record.listing)?)?;
+    Listing::parse(&text).map(Some)
+}
+
+/// Tells how many bytes go through it, a megabyte at a time.
+struct Counted<'a, W> {
+    out: &'a mut W,
+    untold: u64,
+    tell: &'a (dyn Fn(u64) + Sync),
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.untold += written as u64;
+        if self.untold >= 1 << 20 {
+            (self.tell)(std::mem::take(&mut self.untold));
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -488,6 +538,15 @@ impl Listing {
             },
         });
         self.units.push((unit.title.clone(), entries.collect()));
+    }
+
+    /// Each unit's title, and the bytes of its files.
+    pub fn sizes(&self) -> Vec<(String, u64)> {
+        let size = |listed: &Listed| match listed.what {
+            What::File { size, .. } => size,
+            What::Folder | What::Link(_) => 0,
+        };
+        self.units.iter().map(|(title, entries)| (title.clone(), entries.iter().map(size).sum())).collect()
     }
 
     /// One line for each unit, then one for each of its entries, the path last.

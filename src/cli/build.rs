@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::{Build, Global};
 use super::format;
 use super::outcome::{Output, check_lock, difference, outputs, report_conflicts};
+use super::report::Report;
 use super::session::{Failure, Session, print, print_json};
 
 pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
@@ -60,17 +61,21 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     let path_of = |digest: &Digest| session.store.blob_path(digest);
     let mut written = Vec::new();
     if let Some(file) = &args.archive {
-        archive::write_file(file, &refs, &path_of)?;
+        session
+            .progress
+            .during(&format!("writing {}", file.display()), || archive::write_file(file, &refs, &path_of))?;
         written.push(file.display().to_string());
     }
     if let Some(file) = &args.docker_archive {
-        let result = write_docker_archive(file, &outputs, &finished, &path_of);
+        let write = || write_docker_archive(file, &outputs, &finished, &path_of);
+        let result = session.progress.during(&format!("writing {}", file.display()), write);
         after(&written, &file.display().to_string(), result)?;
         written.push(file.display().to_string());
     }
     if let Some(folder) = &folder {
         let name = folder.display().to_string();
-        let result = layout::write(folder, &refs, &path_of).map(|done| {
+        let write = || layout::write(folder, &refs, &path_of);
+        let result = session.progress.during(&format!("writing {name}"), write).map(|done| {
             if let Some(reason) = done.not_removed {
                 session.progress.line(&format!("note: nothing was removed from {name}: {reason}"));
             }
@@ -85,9 +90,10 @@ pub(crate) fn run(global: &Global, args: Build) -> Result<(), Failure> {
     if !args.cache.read_only {
         offer(&session, &prepared, &finished)?;
     }
-    report(&session, &finished, start);
+    let report = Report::new(&session, &finished, start.elapsed());
+    session.progress.line(&report.table());
     if global.json {
-        return print_json(&as_json(&outputs, &finished, &prepared.artifacts));
+        return print_json(&as_json(&outputs, &finished, &prepared.artifacts, &report));
     }
     print(&outputs.iter().map(|output| format!("{} {}\n", output.name, output.digest)).collect::<String>())
 }
@@ -174,36 +180,20 @@ fn after<E: Into<Failure>>(written: &[String], what: &str, outcome: Result<(), E
     })
 }
 
-fn report(session: &Session, finished: &[Finished], start: Instant) {
-    for image in finished {
-        let own: u64 = image.layers.iter().map(|(_, made)| made.record.size).sum();
-        let below = image.base.iter().flat_map(|base| base.layers());
-        let size = own + below.map(|layer| layer.size).sum::<u64>();
-        let made: Vec<_> = image.layers.iter().filter(|(_, made)| made.made_in.is_some()).collect();
-        let taken = image.layers.iter().filter(|(_, made)| made.is_taken).count();
-        let new: u64 = made.iter().map(|(_, made)| made.record.size).sum();
-        session.progress.line(&format!(
-            "{} {}: {} in {} layers, {} made ({}){}",
-            session.project.reference(&image.name),
-            image.platform,
-            format::bytes(size),
-            image.image.layers().len(),
-            made.len(),
-            format::bytes(new),
-            if taken > 0 { format!(", {taken} from the cache") } else { String::new() },
-        ));
-    }
-    session.progress.line(&format!("done in {}", format::duration(start.elapsed())));
-}
-
-fn as_json(outputs: &[Output], finished: &[Finished], artifacts: &[Resolved]) -> serde_json::Value {
+fn as_json(
+    outputs: &[Output],
+    finished: &[Finished],
+    artifacts: &[Resolved],
+    report: &Report,
+) -> serde_json::Value {
     let images: Vec<_> = outputs
         .iter()
         .map(|output| {
             let platforms: Vec<_> = finished
                 .iter()
-                .filter(|finished| finished.name == output.name)
-                .map(|image| {
+                .zip(&report.images)
+                .filter(|(finished, _)| finished.name == output.name)
+                .map(|(image, (_, figures))| {
                     let layers: Vec<_> = image
                         .layers
                         .iter()
@@ -223,6 +213,7 @@ fn as_json(outputs: &[Output], finished: &[Finished], artifacts: &[Resolved]) ->
                     json!({
                         "platform": image.platform,
                         "manifest": image.image.manifest().descriptor().digest,
+                        "figures": figures.json(),
                         "layers": layers,
                         "conflicts": image.conflicts,
                     })
@@ -251,5 +242,5 @@ fn as_json(outputs: &[Output], finished: &[Finished], artifacts: &[Resolved]) ->
             }))
         })
         .collect();
-    json!({"version": 1, "images": images, "artifacts": artifacts})
+    json!({"version": 1, "images": images, "artifacts": artifacts, "totals": report.totals()})
 }

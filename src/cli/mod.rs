@@ -15,6 +15,7 @@ mod progress;
 mod push;
 #[cfg(test)]
 mod reference;
+mod report;
 mod schema;
 mod session;
 mod test;

@@ -1,4 +1,6 @@
-//! Progress on stderr: bars on a terminal, plain lines elsewhere.
+//! Progress on stderr: lines that come and go on a terminal, plain lines that stay elsewhere.
+
+mod screen;
 
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -7,36 +9,27 @@ use std::time::{Duration, Instant};
 
 use imgforge::fetch::Event;
 use imgforge::workshop;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use imgforge_oci::Digest;
 
 use super::format;
+use screen::Screen;
 
-/// Shows what happens.
+/// Shows what happens, and counts what is fetched.
 pub(crate) struct Progress {
     quiet: bool,
-    bars: Option<Bars>,
+    screen: Option<Mutex<Screen>>,
     /// When each layer was begun, by its key.
     begun: Mutex<HashMap<String, Instant>>,
-}
-
-struct Bars {
-    all: MultiProgress,
-    fetching: Mutex<HashMap<String, ProgressBar>>,
-    making: Mutex<HashMap<String, ProgressBar>>,
-    /// All bytes of all downloads.
-    total: Mutex<Option<ProgressBar>>,
+    /// Bytes that were brought into the store, by the digest of what they belong to.
+    fetched: Mutex<HashMap<Digest, u64>>,
 }
 
 impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let bars = (!quiet && !dumb && std::io::stderr().is_terminal()).then(|| Bars {
-            all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
-            fetching: Mutex::default(),
-            making: Mutex::default(),
-            total: Mutex::default(),
-        });
-        Self { quiet, bars, begun: Mutex::default() }
+        let has_screen = !quiet && !dumb && std::io::stderr().is_terminal();
+        let screen = has_screen.then(|| Mutex::new(Screen::new()));
+        Self { quiet, screen, begun: Mutex::default(), fetched: Mutex::default() }
     }
 
     /// A line that stays.
@@ -45,49 +38,70 @@ impl Progress {
             return;
         }
         let text = &format::plain(text);
-        match &self.bars {
-            // Nothing is left to do when the terminal is gone.
-            Some(bars) => {
-                let _ = bars.all.println(text);
-            }
+        match &self.screen {
+            Some(screen) => lock(screen).line(text),
+            // Nothing is left to do when nobody reads it.
             None => {
                 let _ = writeln!(std::io::stderr(), "{text}");
             }
         }
     }
 
-    /// Takes the bars away.
-    pub(crate) fn clear(&self) {
-        if let Some(bars) = &self.bars {
-            let _ = bars.all.clear();
-            *lock(&bars.total) = None;
+    /// A line that stays where nothing else tells of it: on a terminal, the line of what is in flight does.
+    fn remark(&self, text: impl FnOnce() -> String) {
+        if self.screen.is_none() {
+            self.line(&text());
         }
+    }
+
+    /// Takes the lines away that are not to stay.
+    pub(crate) fn clear(&self) {
+        self.on_screen(Screen::clear);
+    }
+
+    /// Shows that something without parts is being done.
+    pub(crate) fn during<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
+        self.on_screen(|screen| screen.begin(what.to_owned(), "", &format::plain(what), None, 0));
+        let done = work();
+        self.on_screen(|screen| screen.finish(what));
+        done
+    }
+
+    /// Bytes of a blob that were fetched so far.
+    pub(crate) fn fetched(&self, digest: &Digest) -> u64 {
+        lock(&self.fetched).get(digest).copied().unwrap_or_default()
+    }
+
+    /// Bytes that were fetched so far.
+    pub(crate) fn fetched_bytes(&self) -> u64 {
+        lock(&self.fetched).values().sum()
     }
 
     /// Shows an event.
     pub(crate) fn show(&self, event: &workshop::Progress<'_>) {
+        use workshop::Progress as Workshop;
         match event {
-            workshop::Progress::Planned { layers, bytes } => {
+            Workshop::Images(images) => self.on_screen(|screen| screen.images(images)),
+            Workshop::Planned { layers, bytes } => {
                 let size =
                     if *bytes > 0 { format!(" from {}", format::bytes(*bytes)) } else { String::new() };
                 self.line(&format!("{layers} layers to make{size}"));
+                self.on_screen(Screen::begin_images);
             }
-            workshop::Progress::Fetch(request, event) => self.fetch(&request.title, request.size, event),
-            workshop::Progress::Making(spec) => {
+            Workshop::Known(spec, record) => self.on_screen(|screen| screen.complete(spec, record.size)),
+            Workshop::Fetch(request, event) => {
+                if let Event::Bytes(count) = event {
+                    self.add(request.digest, *count);
+                }
+                self.fetch(&request.title, request.size, event);
+            }
+            Workshop::Making(spec) => {
                 lock(&self.begun).insert(spec.key.clone(), Instant::now());
-                if let Some(bars) = &self.bars {
-                    let bar = bars
-                        .all
-                        .add(ProgressBar::new_spinner().with_style(style("{spinner} {wide_msg} {elapsed}")));
-                    bar.set_message(format!("making {}", spec.title()));
-                    bar.enable_steady_tick(Duration::from_millis(200));
-                    lock(&bars.making).insert(spec.key.clone(), bar);
-                }
+                self.on_screen(|screen| screen.making(spec));
             }
-            workshop::Progress::Made(spec, record) => {
-                if let Some(bar) = self.bars.as_ref().and_then(|bars| lock(&bars.making).remove(&spec.key)) {
-                    bar.finish_and_clear();
-                }
+            Workshop::Written(spec, bytes) => self.on_screen(|screen| screen.count(&spec.key, *bytes)),
+            Workshop::Made(spec, record) => {
+                self.on_screen(|screen| screen.complete(spec, record.size));
                 let took =
                     lock(&self.begun).remove(&spec.key).map(|begun| begun.elapsed()).unwrap_or_default();
                 let rate = record.tar_size as f64 / took.as_secs_f64().max(0.001);
@@ -95,27 +109,37 @@ impl Progress {
                     0..500 => String::new(),
                     _ => format!(", {}/s", format::bytes(rate as u64)),
                 };
-                self.line(&format!(
-                    "made {} ({}, {}{rate})",
-                    spec.title(),
-                    format::bytes(record.size),
-                    format::duration(took)
-                ));
+                self.remark(|| {
+                    let (size, took) = (format::bytes(record.size), format::duration(took));
+                    format!("made {} ({size}, {took}{rate})", spec.title())
+                });
             }
-            workshop::Progress::Transfer { title, size, event } => self.transfer(title, *size, event),
-            workshop::Progress::Taking(spec, record, event) => {
-                self.sending(&spec.title(), record.size, event)
+            Workshop::Transfer { title, digest, size, event } => {
+                if let imgforge_registry::Event::Bytes(count) = event {
+                    self.add(*digest, *count);
+                }
+                self.transfer(title, *size, event);
             }
-            workshop::Progress::Taken(spec, record) => {
+            Workshop::Taking(spec, record, event) => {
+                if let imgforge_registry::Event::Bytes(count) = event {
+                    self.add(record.digest, *count);
+                }
+                self.sending(&spec.title(), record.size, event);
+            }
+            Workshop::Taken(spec, record) => {
                 let title = spec.title();
                 self.finish(&title);
-                self.line(&format!("took {title} from the cache ({})", format::bytes(record.size)));
+                self.on_screen(|screen| screen.complete(spec, record.size));
+                self.remark(|| format!("took {title} from the cache ({})", format::bytes(record.size)));
             }
-            workshop::Progress::Found(spec, record) => {
-                self.line(&format!("found {} in the cache ({})", spec.title(), format::bytes(record.size)));
+            Workshop::Found(spec, record) => {
+                self.on_screen(|screen| screen.complete(spec, record.size));
+                self.remark(|| {
+                    format!("found {} in the cache ({})", spec.title(), format::bytes(record.size))
+                });
             }
-            workshop::Progress::Building(line) => self.line(&format!("building {line}")),
-            workshop::Progress::TakenArtifact(receipt) => {
+            Workshop::Building(line) => self.line(&format!("building {line}")),
+            Workshop::TakenArtifact(receipt) => {
                 self.finish(&receipt.line);
                 self.line(&format!(
                     "took {} from the cache ({})",
@@ -123,16 +147,16 @@ impl Progress {
                     format::bytes(receipt.result.size)
                 ));
             }
-            workshop::Progress::BuildLine(artifact, text) => {
+            Workshop::BuildLine(artifact, text) => {
                 let text = String::from_utf8_lossy(text);
                 self.line(&format!("{artifact} | {}", text.trim_end()));
             }
-            workshop::Progress::Built(line, receipt) => self.line(&format!(
+            Workshop::Built(line, receipt) => self.line(&format!(
                 "built {line} ({}, {})",
                 format::bytes(receipt.result.size),
                 format::duration(Duration::from_millis(receipt.duration))
             )),
-            workshop::Progress::CacheTrouble(error) => {
+            Workshop::CacheTrouble(error) => {
                 let mut text = format!("note: {error}");
                 let mut source = std::error::Error::source(error);
                 while let Some(cause) = source {
@@ -141,7 +165,7 @@ impl Progress {
                 }
                 self.line(&text);
             }
-            workshop::Progress::Waiting(spec, process) => {
+            Workshop::Waiting(spec, process) => {
                 let who = process.map_or_else(String::new, |process| format!(" (process {process})"));
                 self.line(&format!("waiting for another imgforge{who} to make {}", spec.title()));
             }
@@ -165,48 +189,45 @@ impl Progress {
     /// Shows what happens to a blob that has a line of its own at the end.
     pub(crate) fn sending(&self, title: &str, size: u64, event: &imgforge_registry::Event<'_>) {
         match event {
-            // That it begins says nothing that its end does not.
-            imgforge_registry::Event::Started { .. } if self.bars.is_none() => {}
+            // Elsewhere than on a terminal, that it begins says nothing that its end does not.
+            imgforge_registry::Event::Started { have } => {
+                self.on_screen(|screen| screen.begin(title.to_owned(), "", title, Some(size), *have));
+            }
             event => self.transfer(title, size, event),
         }
     }
 
     /// A transfer is over.
     pub(crate) fn finish(&self, title: &str) {
-        if let Some(bar) = self.bars.as_ref().and_then(|bars| lock(&bars.fetching).remove(title)) {
-            bar.finish_and_clear();
-        }
+        self.on_screen(|screen| screen.finish(title));
     }
 
     fn begin(&self, title: &str, size: Option<u64>, have: u64) {
-        let Some(bars) = &self.bars else {
+        self.on_screen(|screen| screen.begin(title.to_owned(), "fetching", title, size, have));
+        self.remark(|| {
             let size = size.map_or_else(String::new, |size| format!(" ({})", format::bytes(size)));
-            self.line(&format!("fetching {title}{size}"));
-            return;
-        };
-        let line = "  {msg:30!} {wide_bar} {bytes:>10} of {total_bytes:>10} {bytes_per_sec:>12}";
-        let bar = bars.all.add(ProgressBar::new(size.unwrap_or(0)).with_style(style(line)));
-        bar.set_message(title.to_owned());
-        bar.set_position(have);
-        lock(&bars.fetching).insert(title.to_owned(), bar);
+            format!("fetching {title}{size}")
+        });
     }
 
     fn count(&self, title: &str, bytes: u64) {
-        let Some(bars) = &self.bars else { return };
-        if let Some(bar) = lock(&bars.fetching).get(title) {
-            bar.inc(bytes);
-        }
-        let mut total = lock(&bars.total);
-        let total = total.get_or_insert_with(|| {
-            let style = style("transferred {bytes} {bytes_per_sec}");
-            bars.all.insert(0, ProgressBar::no_length().with_style(style))
+        self.on_screen(|screen| {
+            screen.count(title, bytes);
+            screen.transfer(bytes);
         });
-        total.inc(bytes);
     }
 
     fn back_to(&self, title: &str, position: u64) {
-        if let Some(bar) = self.bars.as_ref().and_then(|bars| lock(&bars.fetching).get(title).cloned()) {
-            bar.set_position(position);
+        self.on_screen(|screen| screen.back_to(title, position));
+    }
+
+    fn add(&self, digest: Digest, bytes: u64) {
+        *lock(&self.fetched).entry(digest).or_default() += bytes;
+    }
+
+    fn on_screen(&self, show: impl FnOnce(&mut Screen)) {
+        if let Some(screen) = &self.screen {
+            show(&mut lock(screen));
         }
     }
 
@@ -225,10 +246,6 @@ impl Progress {
             Event::Finished => self.finish(title),
         }
     }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
