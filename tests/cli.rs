@@ -192,3 +192,47 @@ fn an_edit_is_noticed_whatever_its_times_say() {
     fs::write(project.path("hello.txt"), "hello\n").unwrap();
     assert_eq!(build(), first);
 }
+
+#[test]
+fn a_page_is_written_whole_and_the_same_again() {
+    let project = Project::new();
+    done(&mut project.imgforge(&["build"]));
+    let page = || fs::read_to_string(project.path("page.html")).unwrap();
+    let output = done(&mut project.imgforge(&["inspect", "--html", "page.html"]));
+    assert_eq!((text(&output.stdout).as_str(), text(&output.stderr).as_str()), ("", "page.html written\n"));
+    let first = page();
+    assert!(first.ends_with("</html>\n") && first.contains("files /hello.txt"), "{first}");
+    let output =
+        done(&mut project.imgforge(&["inspect", "hello", "--html", "page.html", "--json", "--quiet"]));
+    assert!(text(&output.stdout).contains("\"reference\": \"hello:latest\"") && output.stderr.is_empty());
+    assert_eq!(page(), first);
+    // What a file is called is text there, whatever it looks like.
+    let hostile = IMAGES.replace("/hello.txt\"", "/<script>alert(1)</script>\"");
+    fs::write(project.path("images.toml"), hostile).unwrap();
+    done(&mut project.imgforge(&["build"]));
+    done(&mut project.imgforge(&["inspect", "--html", "page.html"]));
+    assert_eq!(page().matches("<script>").count(), 1);
+    assert!(page().contains("files /&lt;script&gt;alert(1)&lt;/script&gt;"), "{}", page());
+    // A page that can't be put there leaves nothing.
+    let folder = ["there is no folder no for no/page.html", "hint: make it: `mkdir -p no`"];
+    project.check_refused(&["inspect", "--html", "no/page.html"], &folder);
+    project.check_refused(&["inspect", "other", "--html", "other.html"], &["has no such image"]);
+    assert!(!project.has("other.html"));
+}
+
+#[test]
+fn a_build_says_what_it_came_to() {
+    let project = Project::new();
+    let output = done(&mut project.imgforge(&["build", "--json"]));
+    let said = text(&output.stderr);
+    assert!(said.contains("image") && said.contains("hello:latest") && said.contains("done in"), "{said}");
+    let figures = |output: &Output| {
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let image = &value["images"][0]["platforms"][0]["figures"];
+        assert_eq!(image["size"], value["totals"]["size"]);
+        (image["new"]["layers"].as_u64().unwrap(), image["reused"]["layers"].as_u64().unwrap())
+    };
+    assert_eq!(figures(&output), (1, 0));
+    assert_eq!(figures(&done(&mut project.imgforge(&["build", "--json"]))), (0, 1));
+    assert_eq!(text(&done(&mut project.imgforge(&["build", "--quiet"])).stderr), "");
+}

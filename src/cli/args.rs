@@ -180,6 +180,10 @@ pub(crate) struct Inspect {
     /// The layout folder or archive that it is in
     #[arg(long, short, value_name = "PATH", default_value = "dist")]
     pub(crate) output: PathBuf,
+    /// Write one page instead that shows the images as areas, what they share, and their layers; it needs no other file and
+    /// no network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Compare two images: base, layers, packages, configuration, and the bytes to ship
