@@ -159,11 +159,11 @@ impl Shipment {
                     all.unknown += usize::from(layer.size == Size::Unknown);
                 }
             }
-            if let Some(config) = &comparison.config {
-                if configs.insert(config.digest) {
-                    all.configs += 1;
-                    all.config_bytes += config.size;
-                }
+            if let Some(config) = &comparison.config
+                && configs.insert(config.digest)
+            {
+                all.configs += 1;
+                all.config_bytes += config.size;
             }
         }
         all

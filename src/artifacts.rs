@@ -126,7 +126,13 @@ pub(crate) fn settle(
             let job = Job { name: &artifact, table, source: Some(&source) };
             let key = one(context, &job, &locked, is_needed, &mut done)?;
             if let (Some(resolved), Some(found)) = (done.get(&key), environments.get_mut(name)) {
-                install(context.tools.store, found, &source, resolved);
+                let installed = install(context.tools.store, found, &source, resolved);
+                let table = context.config.environments.get(name);
+                let sources = table.and_then(|table| table.editable.get(job.title()));
+                if let (Some(installed), Some(sources)) = (installed, sources) {
+                    let sources = TreePath::new(sources).map_err(|error| job.failed(error))?;
+                    found.editable.insert(installed, sources);
+                }
             }
         }
     }
@@ -451,14 +457,14 @@ pub(crate) fn keep(store: &Store, name: &str, receipt: &Receipt) -> Result<(), E
     Ok(store.put_record(KEYS, &at, &keys, &[])?)
 }
 
-/// Puts a wheel into the place of its source, or removes the source where the wheel is pending.
-fn install(store: &Store, selected: &mut Selected, source: &Package, resolved: &Resolved) {
+/// Puts a wheel into the place of its source, or removes the source where the wheel is pending. Returns the wheel's name.
+fn install(store: &Store, selected: &mut Selected, source: &Package, resolved: &Resolved) -> Option<String> {
     // A project has no file, and stands for nothing that the lock has.
     let is_project = source.file.is_empty();
     selected.artifacts.retain(|package| is_project || package.name != source.name);
     let Some(built) = &resolved.built else {
         selected.pending.push((resolved.line(), resolved.key.clone()));
-        return;
+        return None;
     };
     let mut parts = built.file.split('-');
     let (name, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -473,6 +479,7 @@ fn install(store: &Store, selected: &mut Selected, source: &Package, resolved: &
         size: Some(built.size),
     });
     selected.artifacts.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(normalise(name))
 }
 
 /// Everything that an artifact is made from, and a project's files.

@@ -5,6 +5,7 @@ mod pins;
 mod poetry;
 mod requirements;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -32,6 +33,8 @@ pub struct Selected {
     pub artifacts: Vec<Artifact>,
     /// Wheels that are still to be built: their keys for a person, and their keys.
     pub pending: Vec<(String, String)>,
+    /// Wheels that are installed for development, by name, each with the folder of its sources in the image.
+    pub editable: BTreeMap<String, TreePath>,
 }
 
 /// What an environment has besides wheels.
@@ -148,6 +151,7 @@ fn venv(environment: &Environment, context: &Context<'_>, lock: &mut ImagesLock)
         scheme: Some(scheme),
         artifacts,
         pending: Vec::new(),
+        editable: BTreeMap::new(),
     })
 }
 
@@ -190,7 +194,13 @@ fn into(
             ),
         ));
     }
-    Ok(Selected { ground: Ground::Other, scheme: Some(scheme), artifacts, pending: Vec::new() })
+    Ok(Selected {
+        ground: Ground::Other,
+        scheme: Some(scheme),
+        artifacts,
+        pending: Vec::new(),
+        editable: BTreeMap::new(),
+    })
 }
 
 /// Whether images.toml says that a package is not to be installed. Names are compared as PEP 503 normalises them.

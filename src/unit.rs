@@ -5,6 +5,7 @@
 //! an identity can't change a layer.
 
 mod conda;
+mod editable;
 mod input;
 mod part;
 pub(crate) mod sift;
@@ -25,6 +26,7 @@ use crate::workshop::Workshop;
 use crate::{Error, artifacts, clobbers, debian, users};
 
 pub use conda::{Clobbers, CondaUnit};
+pub use editable::EditableUnit;
 pub use input::{Input, Place};
 pub use part::Part;
 
@@ -69,6 +71,8 @@ pub enum Recipe {
         /// The lock's path as images.toml has it, for messages.
         lock: String,
     },
+    /// A wheel, installed for development.
+    Editable(Arc<EditableUnit>),
     /// A conda environment's own files.
     CondaEnvironment {
         /// Where it lies.
@@ -314,6 +318,7 @@ impl Unit {
                 packages.iter().map(Input::of_package).collect()
             }
             Recipe::Wheel { artifact, lock, .. } => vec![Input::of_artifact(artifact, lock)],
+            Recipe::Editable(unit) => vec![Input::of_artifact(&unit.artifact, &unit.lock)],
             Recipe::Winners(winners) => winners.iter().flat_map(|(wheel, _)| wheel.inputs()).collect(),
             Recipe::Conda(unit) => vec![Input::of_conda(unit)],
             Recipe::Clobbers(clobbers) => {
@@ -352,6 +357,12 @@ impl Unit {
             Recipe::Wheel { artifact, scheme, .. } => {
                 let source = workshop.open(digest(&artifact.sha256)?)?;
                 wheel::plan(&source, &artifact.file, scheme).map_err(|error| named(error.into()))
+            }
+            Recipe::Editable(unit) => {
+                let source = workshop.open(digest(&unit.artifact.sha256)?)?;
+                let EditableUnit { artifact, scheme, sources, .. } = unit.as_ref();
+                wheel::plan_editable(&source, &artifact.file, scheme, sources)
+                    .map_err(|error| named(error.into()))
             }
             Recipe::Users { base, users } => {
                 let below = match base.is_empty() {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::check::{ConfigError, absolute, table, unknown};
 use super::environment::check_priority;
-use super::{Base, Config, OneOrMany, When};
+use super::{Base, Config, Environment, OneOrMany, When};
 use crate::plan::PRIORITY;
 
 /// Something that is built in a sandbox, once for each key.
@@ -198,7 +198,7 @@ fn check_outputs(at: &str, artifact: &Artifact) -> Result<(), ConfigError> {
 pub(super) fn check_artifacts(config: &Config) -> Result<(), ConfigError> {
     for (name, artifact) in &config.artifacts {
         let at = format!("artifact.{name}");
-        let title = name.split('[').next().unwrap_or_default();
+        let title = title(name);
         if title.is_empty() || !title.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
             return Err(table(&at, "an artifact's name has letters, digits, `.`, `_` and `-`"));
         }
@@ -236,6 +236,9 @@ pub(super) fn check_artifacts(config: &Config) -> Result<(), ConfigError> {
             }
         }
     }
+    for (name, environment) in &config.environments {
+        check_editable(config, &format!("env.{name}"), environment)?;
+    }
     for (name, image) in &config.images {
         for artifact in &image.artifacts {
             match config.artifacts.get(artifact).map(|artifact| &artifact.source) {
@@ -258,6 +261,31 @@ pub(super) fn check_artifacts(config: &Config) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+/// Checks what an environment has installed for development.
+fn check_editable(config: &Config, at: &str, environment: &Environment) -> Result<(), ConfigError> {
+    for (name, sources) in &environment.editable {
+        let own = environment.artifacts.iter().find(|artifact| title(artifact) == name);
+        let Some(own) = own else {
+            return Err(table(at, format!("editable: `{name}` is none of its `artifacts`")));
+        };
+        if !matches!(config.artifacts.get(own).map(|it| &it.source), Some(Source::Project { .. })) {
+            return Err(table(at, format!("editable: [artifact.{name}] is no `project`")));
+        }
+        if !absolute(sources) {
+            let problem = format!(
+                "editable: {name} = \"{sources}\" is no absolute path without `.` or `..`, such as \"/app/src\""
+            );
+            return Err(table(at, problem));
+        }
+    }
+    Ok(())
+}
+
+/// An artifact's name, without the point of the matrix that it is for.
+pub(crate) fn title(name: &str) -> &str {
+    name.split('[').next().unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -332,6 +360,24 @@ mod tests {
         check(
             &with("[env.f]\nlock = \"uv.lock\"\nprefix = \"/w\"\nartifacts = [\"a\"]\n"),
             "[env.f]: artifacts: [artifact.a] is a `script`, whose files go into images",
+        );
+    }
+
+    #[test]
+    fn what_is_installed_for_development() {
+        let with = |editable: &str| {
+            let environment = "[env.f]\nlock = \"uv.lock\"\nprefix = \"/w\"\nartifacts = [\"a\", \"s\"]";
+            let build = "env = \"f\"\nbuilder = \"b\"";
+            format!(
+                "{GOOD}{environment}\neditable = {editable}\n[artifact.a]\nproject = \".\"\n{build}\n[artifact.s]\nsdist = \"s\"\n{build}\n"
+            )
+        };
+        check(&with("{ a = \"/app/src\" }"), "");
+        check(&with("{ b = \"/app/src\" }"), "[env.f]: editable: `b` is none of its `artifacts`");
+        check(&with("{ s = \"/app/src\" }"), "[env.f]: editable: [artifact.s] is no `project`");
+        check(
+            &with("{ a = \"src\" }"),
+            "[env.f]: editable: a = \"src\" is no absolute path without `.` or `..`, such as \"/app/src\"",
         );
     }
 }

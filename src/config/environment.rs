@@ -40,6 +40,11 @@ pub struct Environment {
     /// lock has a wheel.
     #[serde(default)]
     pub artifacts: Vec<String>,
+    /// Those of `artifacts` that are installed for development, each with the folder of the image that has the project's
+    /// sources and is put on `sys.path`: `{ app = "/app/src" }`. The wheel's compiled modules are put there, and its other
+    /// modules are left out.
+    #[serde(default)]
+    pub editable: BTreeMap<String, String>,
     /// How seldom it changes, from 0 to 100: layers of what changes seldom are below others of their kind. Default: 50.
     #[serde(default = "priority")]
     pub cache_priority: u8,

@@ -36,7 +36,13 @@ pub(super) fn select(
         .map_err(|source| Error::Tree { what: format!("[env.{}], prefix", context.name), source })?;
     let conda = Conda { prefix, python: found.python, packages: found.packages };
     let scheme = scheme(&conda, context)?;
-    Ok(Selected { ground: Ground::Conda(conda), scheme, artifacts: found.wheels, pending: Vec::new() })
+    Ok(Selected {
+        ground: Ground::Conda(conda),
+        scheme,
+        artifacts: found.wheels,
+        pending: Vec::new(),
+        editable: BTreeMap::new(),
+    })
 }
 
 /// Takes the path of a channel on this machine out of a record: `conda-meta` says the same on every host.

@@ -21,7 +21,7 @@ use crate::facts::Facts;
 use crate::hashes::HashBook;
 use crate::images_lock::{DebianPins, ImagesLock};
 use crate::plan::{self, ImageItems, Limits, Rank};
-use crate::unit::{LayerSpec, Recipe, Unit, sift};
+use crate::unit::{EditableUnit, LayerSpec, Recipe, Unit, sift};
 
 /// An image for one platform, as units.
 #[derive(Clone, Debug)]
@@ -121,7 +121,8 @@ impl Project {
                 {
                     let Some(environment) = self.config.environments.get(environment) else { continue };
                     let strip = table.strip_of(Some(environment))?;
-                    let packages = units_of(selected, &environment.lock.display().to_string()).into_iter();
+                    let lock = environment.lock.display().to_string();
+                    let packages = units_of(selected, &lock).into_iter();
                     let packages = packages.map(|unit| unit.with_priority(environment.cache_priority));
                     own.extend(packages.map(|unit| units.add_for(unit, &strip)));
                 }
@@ -141,16 +142,7 @@ impl Project {
                     own.push(units.add_for(users, &Strip::default()));
                 }
                 for (number, spec) in table.files.iter().enumerate() {
-                    let source = self.folder.join(&spec.src);
-                    let exclude = [self.own_files(&source), spec.exclude.clone()].concat();
-                    let page = hashes.page(&source)?;
-                    let tree = imgforge_layer::files(&source, &spec.dest, &exclude, page);
-                    let tree = tree.map_err(|source| Error::Files {
-                        image: name.clone(),
-                        src: spec.src.clone(),
-                        source: Box::new(source),
-                    })?;
-                    let tree = if merged { merge_usr(name, spec, &tree)? } else { tree };
+                    let tree = self.files(name, spec, merged, &mut hashes)?;
                     own.push(units.add_for(Unit::files(number, &spec.dest, tree), &Strip::default()));
                 }
                 images.push(PreparedImage {
@@ -174,11 +166,33 @@ impl Project {
         Ok(Prepared { units: units.all, images, mirrors, artifacts })
     }
 
+    /// Application files as a tree.
+    fn files(
+        &self,
+        image: &str,
+        spec: &FileSpec,
+        merged: bool,
+        hashes: &mut HashBook<'_>,
+    ) -> Result<Tree, Error> {
+        let source = self.folder.join(&spec.src);
+        let exclude = [self.own_files(&source), spec.exclude.clone()].concat();
+        let page = hashes.page(&source)?;
+        let tree = imgforge_layer::files(&source, &spec.dest, &exclude, page);
+        let tree = tree.map_err(|source| Error::Files {
+            image: image.to_owned(),
+            src: spec.src.clone(),
+            source: Box::new(source),
+        })?;
+        if merged { merge_usr(image, spec, &tree) } else { Ok(tree) }
+    }
+
     /// Refuses prefixes and homes whose layers would put a folder in the place of a link of the root filesystem.
     fn check_links(&self, name: &str, table: &ImageTable) -> Result<(), Error> {
         let prefixes = table.environments.iter().filter_map(|name| self.config.environments.get(name));
         let homes = table.users.iter().filter_map(|user| user.home.as_ref());
-        for path in prefixes.map(|environment| &environment.prefix).chain(homes) {
+        let prefixes =
+            prefixes.flat_map(|table| std::iter::once(&table.prefix).chain(table.editable.values()));
+        for path in prefixes.chain(homes) {
             if let Some(behind) = deb::behind_link(path) {
                 return Err(Error::BehindLink { image: name.to_owned(), path: path.clone(), behind });
             }
@@ -376,7 +390,15 @@ pub(crate) fn units_of(selected: &Selected, lock: &str) -> Vec<Unit> {
         (Ground::Venv { .. } | Ground::Other, _) => {}
     }
     if let Some(scheme) = &selected.scheme {
-        units.extend(selected.artifacts.iter().map(|wheel| Unit::wheel(wheel.clone(), scheme.clone(), lock)));
+        units.extend(selected.artifacts.iter().map(|wheel| match selected.editable.get(&wheel.name) {
+            Some(sources) => Unit::editable(EditableUnit {
+                artifact: wheel.clone(),
+                scheme: scheme.clone(),
+                sources: sources.clone(),
+                lock: lock.to_owned(),
+            }),
+            None => Unit::wheel(wheel.clone(), scheme.clone(), lock),
+        }));
     }
     units.extend(selected.pending.iter().map(|(line, key)| Unit::pending(Rank::Packages, line, key)));
     units

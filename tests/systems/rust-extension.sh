@@ -62,7 +62,7 @@ ask() {
     same a-new-python-file "$package" append src/glyphs/words.py '"""Words."""'
     same tests 'files /app/tests' append tests/test_glyphs.py '# more'
     same a-label '' sed -i '/^\[image.runtime\]/a labels = { team = "ours" }' images.toml
-    same another-pytest 'glyphs 0.3.0, iniconfig 2.3.1 and 4 more' newer_pytest
+    same another-pytest 'glyphs 0.3.0 from /app/src, iniconfig 2.3.1 and 4 more' newer_pytest
     step "what compiles it again: what it is compiled from, and with"
     other metadata 'cp311 cp313' sed -i 's/^description = .*/description = "Counts letters"/' pyproject.toml
     other profile 'cp311 cp313' sed -i 's/"thin"/"fat"/' Cargo.toml
@@ -155,8 +155,12 @@ found=$(podman run --rm --network none localhost/devel:latest bash -c '
 sed -i "s/signs a text/edited signs a text/" /app/src/glyphs/cli.py
 glyphs --help
 python -c "import glyphs; print(glyphs.__file__, glyphs.PROFILE)"
+python -c "import glyphs._core; print(glyphs._core.__file__)"
+python -c "from importlib.metadata import distribution; print(distribution(\"glyphs\").read_text(\"direct_url.json\"))"
 cargo --version && gcc --version')
 grep -q 'edited signs a text' <<< "$found" && grep -q '^/app/src/glyphs/__init__.py dev$' <<< "$found" ||
+    die "the editable install says: $found"
+grep -q '^/app/src/glyphs/_core\..*\.so$' <<< "$found" && grep -q '"editable":true.*file:///app/src"' <<< "$found" ||
     die "the editable install says: $found"
 
 step "a crate with another checksum than Cargo.lock has"

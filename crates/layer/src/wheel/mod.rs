@@ -17,6 +17,7 @@
 //!
 //! Sources: the PyPA specifications "Binary distribution format", "Recording installed projects" and "Entry points".
 
+mod editable;
 mod entry_points;
 mod metadata;
 mod record;
@@ -32,6 +33,7 @@ use crate::source::Source;
 use crate::tree::{Content, Entry, Tree, TreeError, TreePath};
 use crate::zip;
 
+pub use editable::plan_editable;
 pub use entry_points::EntryPointError;
 pub use metadata::{FileName, header, normalise};
 pub use record::RecordError;

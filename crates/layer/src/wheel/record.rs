@@ -180,6 +180,21 @@ pub(super) fn write(lines: &BTreeMap<String, Line>) -> Result<Vec<u8>, RecordErr
     writer.into_inner().map_err(|_| RecordError::Line { line: 0 })
 }
 
+/// The lines of a table that [`write`] made, by path.
+pub(super) fn lines(text: &str) -> Result<BTreeMap<String, Line>, RecordError> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let mut lines = BTreeMap::new();
+    for (number, record) in reader.records().enumerate() {
+        let line = number as u64 + 1;
+        let record = record.map_err(|_| RecordError::Line { line })?;
+        let (Some(path), Some(hash), Some(size)) = (record.get(0), record.get(1), record.get(2)) else {
+            return Err(RecordError::Line { line });
+        };
+        lines.insert(path.to_owned(), Line { hash: hash.to_owned(), size: size.to_owned() });
+    }
+    Ok(lines)
+}
+
 /// A path below the prefix as RECORD writes it: relative to site-packages.
 pub(super) fn relative(path: &str, site_packages: &str) -> String {
     if let Some(inside) = path.strip_prefix(site_packages).and_then(|rest| rest.strip_prefix('/')) {

@@ -14,7 +14,7 @@ use super::*;
 use crate::{Codec, WriteError, write_layer};
 
 #[path = "../../tests/common/wheel.rs"]
-mod archive;
+pub(super) mod archive;
 use archive::{Wheel, line};
 
 const FILE_NAME: &str = "demo-1.0-py3-none-any.whl";
