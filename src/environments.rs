@@ -257,7 +257,7 @@ fn python(environment: &Environment, context: &Context<'_>) -> Result<(String, S
         (None, _, several) => {
             return Err(context.unclear(
                 format!("the bases have several Pythons: {}", several.join(", ")),
-                "set `python` to one of them".to_owned(),
+                "set `python` to one of them, or to the axis of [matrix] that it follows: `python = \"{python}\"`".to_owned(),
             ));
         }
     };

@@ -161,6 +161,16 @@ pub enum Error {
         /// The names of all images.
         images: String,
     },
+    /// A value of `--set` that no image has.
+    #[error("--set {axis}={value}: {}", Self::of_axis(axis, known))]
+    NoValue {
+        /// The axis, as it is written.
+        axis: String,
+        /// The value, as it is written.
+        value: String,
+        /// The values that images have, if any has the axis.
+        known: Vec<String>,
+    },
     /// An artifact can't be made into files of an image.
     #[error("{unit}")]
     Unit {
@@ -318,6 +328,13 @@ pub enum Error {
 }
 
 impl Error {
+    fn of_axis(axis: &str, known: &[String]) -> String {
+        match known.is_empty() {
+            true => format!("[matrix] has no axis `{axis}` that an image depends on"),
+            false => format!("the axis `{axis}` has {}", known.join(", ")),
+        }
+    }
+
     /// What mends it, where that can be said.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -147,7 +147,7 @@ impl Project {
     /// these values of the matrix.
     ///
     /// # Errors
-    /// [`Error::NoImage`] for a pattern that matches none, and for values that leave none.
+    /// [`Error::NoImage`] for a pattern that matches none, [`Error::NoValue`] for a value that no image has.
     pub fn select(&self, patterns: &[String], values: &[(String, String)]) -> Result<Vec<String>, Error> {
         let none = |pattern: &str| {
             let images = self.config.images.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -157,8 +157,11 @@ impl Project {
             values.iter().all(|(axis, value)| image.values.get(axis).is_none_or(|own| own == value))
         };
         for (axis, value) in values {
-            if !self.config.images.values().any(|image| image.values.get(axis) == Some(value)) {
-                return Err(none(&format!("{axis}={value}")));
+            let known: BTreeSet<&String> =
+                self.config.images.values().filter_map(|image| image.values.get(axis)).collect();
+            if !known.contains(value) {
+                let known = known.into_iter().cloned().collect();
+                return Err(Error::NoValue { axis: axis.clone(), value: value.clone(), known });
             }
         }
         let mut selected: Vec<String> = Vec::new();

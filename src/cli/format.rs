@@ -65,9 +65,37 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
+/// A command as one line, so that a reader sees where an argument ends: those with anything unusual in them are quoted as in a
+/// shell, and a long one is cut off.
+pub(crate) fn command(arguments: &[String]) -> String {
+    const LONGEST: usize = 100;
+    let is_plain = |char: char| char.is_alphanumeric() || "-_./=:,+@%".contains(char);
+    let argument = |text: &String| match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.clone(),
+        false => format!("'{}'", text.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")),
+    };
+    let line = arguments.iter().map(argument).collect::<Vec<_>>().join(" ");
+    match line.chars().count() > LONGEST {
+        true => line.chars().take(LONGEST - 1).chain(['…']).collect(),
+        false => line,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_lines() {
+        let check = |arguments: &[&str], expected: &str| {
+            let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
+            assert_eq!(command(&arguments), expected);
+        };
+        check(&["python", "-m", "app"], "python -m app");
+        check(&["python", "-c", "print(\"a\")\r\nexit()"], r#"python -c 'print("a")\r\nexit()'"#);
+        check(&["echo", "", "a b"], "echo '' 'a b'");
+        check(&[&"x".repeat(200)], &format!("{}…", "x".repeat(99)));
+    }
 
     #[test]
     fn sizes() {

@@ -297,7 +297,12 @@ impl Session {
 impl Session {
     /// A shell where a build failed. That there is none does not hide why the build failed.
     fn shell(&self, failed: imgforge::artifacts::Failed<'_>) {
+        use std::io::IsTerminal as _;
         self.progress.clear();
+        if !io::stdin().is_terminal() {
+            self.progress.line("note: no shell: --shell-on-failure needs a terminal");
+            return;
+        }
         self.progress
             .line(&format!("{} failed: a shell where it was, in {}", failed.artifact, failed.command.folder));
         if let Err(error) = failed.sandbox.shell(failed.kept, failed.root, &failed.command) {

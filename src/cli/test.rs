@@ -24,7 +24,7 @@ pub(crate) fn run(global: &Global, args: Test) -> Result<(), Failure> {
         session.progress.line(&format!(
             "{word:<6} {}: {} ({})",
             session.project.reference(&outcome.image),
-            outcome.command.join(" "),
+            format::command(&outcome.command),
             format::duration(outcome.duration)
         ));
     };
@@ -35,7 +35,7 @@ pub(crate) fn run(global: &Global, args: Test) -> Result<(), Failure> {
         session.progress.line(&format!(
             "\n{}: {}\n{}{}",
             session.project.reference(&outcome.image),
-            outcome.command.join(" "),
+            format::command(&outcome.command),
             printed,
             ending(outcome)
         ));
