@@ -52,11 +52,16 @@ impl Drop for Kept {
 /// quicker than to look what is there.
 fn discard(folder: &std::path::Path) -> io::Result<()> {
     let work = folder.join("work");
-    // overlayfs closes this one to everybody.
-    let _ = fs::set_permissions(work.join("work"), fs::Permissions::from_mode(0o700));
-    for name in ["work/incompat/volatile", "work/incompat", "work", ""] {
-        let _ = fs::remove_dir(work.join(name));
+    // overlayfs closes these to everybody, its owner included, and leaves a file in the innermost one.
+    let closed = ["work", "work/incompat", "work/incompat/volatile"].map(|name| work.join(name));
+    for name in &closed {
+        let _ = fs::set_permissions(name, fs::Permissions::from_mode(0o700));
     }
+    let _ = fs::remove_file(work.join("work/incompat/volatile/dirty"));
+    for name in closed.iter().rev() {
+        let _ = fs::remove_dir(name);
+    }
+    let _ = fs::remove_dir(&work);
     fs::remove_dir(folder.join("upper"))?;
     fs::remove_dir(folder.join("root"))?;
     match fs::remove_file(folder.join("outputs")) {
