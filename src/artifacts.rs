@@ -28,6 +28,7 @@ use crate::environments::Selected;
 use crate::error::Error;
 use crate::fetch;
 use crate::images_lock::BuiltArtifact;
+use crate::links;
 use crate::plan::{PRIORITY, Rank};
 use crate::project::Tools;
 use crate::unit::Unit;
@@ -523,6 +524,8 @@ fn inputs(
         }
     }
     recipe.insert("source-date-epoch".to_owned(), context.config.settings.source_date_epoch.to_string());
+    // They are no package's, so that no axis has them.
+    recipe.extend(links::recipe(context.config, job).map(|links| ("links".to_owned(), links)));
     if !table.config_settings.is_empty() {
         let settings = json::canonical(&json!(table.config_settings))?;
         recipe.insert("config-settings".to_owned(), String::from_utf8_lossy(&settings).into_owned());

@@ -9,6 +9,8 @@ mod check;
 mod environment;
 mod extend;
 mod image;
+mod limits;
+mod links;
 mod matrix;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,8 @@ pub use artifact::{Artifact, Source, SourceFile};
 pub use check::ConfigError;
 pub use environment::{Environment, LinkScripts, OnConflict};
 pub use image::{FileSpec, Image, User};
+pub use limits::{Limits, Size, Time};
+pub use links::{Links, resolve};
 pub use matrix::Values;
 
 /// A checked `images.toml`.
@@ -129,6 +133,8 @@ pub struct Settings {
     pub cache: Option<String>,
     /// Registries that are spoken to without TLS: `HOST` or `HOST:PORT`. Those of this machine always may be.
     pub plain_http: Vec<String>,
+    /// Where what runs in the sandbox is stopped: builds, packages' own scripts, smoke commands.
+    pub limits: Limits,
 }
 
 impl Default for Settings {
@@ -144,6 +150,7 @@ impl Default for Settings {
             indexes: Vec::new(),
             cache: None,
             plain_http: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }

@@ -10,12 +10,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imgforge_layer::TreePath;
+use imgforge_layer::{Kind, Tree, TreePath};
 use imgforge_oci::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::clobbers;
-use crate::config::{Config, Image, OnConflict};
+use crate::config::{Config, Image, OnConflict, resolve};
 use crate::derived::Ground;
 use crate::error::Error;
 use crate::plan::Rank;
@@ -206,7 +206,8 @@ fn winners(wheels: &[Arc<Unit>], conflicts: &[Conflict]) -> Unit {
 /// A file of the base may be covered: that is how a configuration is changed. What was found good is remembered by the
 /// layers' keys, so that a rebuild reads no listing.
 pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)]) -> Result<(), Error> {
-    if !layers.iter().any(|(spec, _)| matches!(spec.rank(), Rank::Files | Rank::Artifacts)) {
+    let is_checked = |rank| matches!(rank, Rank::Files | Rank::Artifacts | Rank::Links);
+    if !layers.iter().any(|(spec, _)| is_checked(spec.rank())) {
         return Ok(());
     }
     let keys: Vec<_> = layers.iter().map(|(spec, _)| spec.key.as_str()).collect();
@@ -218,18 +219,24 @@ pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)])
     for (spec, made) in layers.iter().filter(|(spec, _)| spec.rank() <= Rank::Artifacts) {
         for (title, entries) in workshop.listing(&made.record)?.units {
             for entry in &entries {
-                let is_folder = entry.what == What::Folder;
-                if spec.rank() == Rank::Artifacts {
-                    below.allows(&entry.path, is_folder, &title)?;
+                match spec.rank() {
+                    Rank::Links => below.allows_link(&entry.path, &entry.what, &title)?,
+                    Rank::Artifacts => below.allows(&entry.path, entry.what == What::Folder, &title)?,
+                    _ => {}
                 }
             }
             below.add(spec.rank(), &title, entries);
         }
     }
     for unit in layers.iter().flat_map(|(spec, _)| &spec.units) {
-        let Recipe::Files(tree) = &unit.recipe else { continue };
-        for (path, entry) in tree.iter() {
-            below.allows(path, entry.is_directory(), &unit.title)?;
+        match &unit.recipe {
+            Recipe::Files(tree) => {
+                for (path, entry) in tree.iter() {
+                    below.allows(path, entry.is_directory(), &unit.title)?;
+                }
+            }
+            Recipe::Links { tree, within: Some(within) } => below.has_targets(tree, within, &unit.title)?,
+            _ => {}
         }
     }
     if are_here(layers) {
@@ -238,15 +245,14 @@ pub(crate) fn check_files(workshop: &Workshop<'_>, layers: &[(LayerSpec, Made)])
     Ok(())
 }
 
-/// What there is already, by path: its rank, whose it is, and whether it is a folder.
+/// What there is already, by path: its rank, whose it is, and what it is.
 #[derive(Default)]
-struct Below(BTreeMap<TreePath, (Rank, String, bool)>);
+struct Below(BTreeMap<TreePath, (Rank, String, What)>);
 
 impl Below {
     fn add(&mut self, rank: Rank, title: &str, entries: Vec<Listed>) {
         for entry in entries {
-            let is_folder = entry.what == What::Folder;
-            self.0.insert(entry.path, (rank, title.to_owned(), is_folder));
+            self.0.insert(entry.path, (rank, title.to_owned(), entry.what));
         }
     }
 
@@ -257,15 +263,51 @@ impl Below {
             Some(Error::Covered { path: path.clone(), first: first.clone(), second: title.to_owned() })
         };
         let error = match self.0.get(path) {
-            Some((_, _, folder)) if *folder != is_folder => covered(path),
-            Some((Rank::Packages | Rank::Environment | Rank::Artifacts, _, false)) => covered(path),
+            Some((_, _, what)) if (*what == What::Folder) != is_folder => covered(path),
+            Some((Rank::Packages | Rank::Environment | Rank::Artifacts | Rank::Links, _, _))
+                if !is_folder =>
+            {
+                covered(path)
+            }
             _ => None,
         };
-        let stump = path.ancestors().find(|above| matches!(self.0.get(above), Some((_, _, false))));
-        match error.or_else(|| covered(&stump?)) {
+        match error.or_else(|| covered(&self.stump(path)?)) {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Refuses a link that covers anything but its like, or a folder above it that can't be one.
+    fn allows_link(&self, path: &TreePath, what: &What, title: &str) -> Result<(), Error> {
+        match self.0.get(path) {
+            Some((_, _, below)) if below == what => Ok(()),
+            Some((_, first, _)) => {
+                Err(Error::Covered { path: path.clone(), first: first.clone(), second: title.to_owned() })
+            }
+            None => self.allows(path, *what == What::Folder, title),
+        }
+    }
+
+    /// Refuses links to what is not there, as far as they stay where all is known. What lies behind another link is not
+    /// looked for.
+    fn has_targets(&self, links: &Tree, within: &TreePath, title: &str) -> Result<(), Error> {
+        for (link, entry) in links.iter() {
+            let Kind::Symlink(target) = &entry.kind else { continue };
+            let target = resolve(link, target).and_then(|target| TreePath::new(&target).ok());
+            let Some(target) = target.filter(|target| target.ancestors().any(|above| above == *within))
+            else {
+                continue;
+            };
+            if !self.0.contains_key(&target) && self.stump(&target).is_none() {
+                return Err(Error::Dangling { owner: title.to_owned(), link: link.clone(), target });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is no folder on the way to a path.
+    fn stump(&self, path: &TreePath) -> Option<TreePath> {
+        path.ancestors().find(|above| self.0.get(above).is_some_and(|(_, _, what)| *what != What::Folder))
     }
 }
 

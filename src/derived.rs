@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use imgforge_layer::{Codec, Tree, write_layer};
 use imgforge_oci::{DiffId, Digest, json};
-use imgforge_sandbox::{Command, Exit, Outputs, Sandbox, User};
+use imgforge_sandbox::{Command, Outputs, Sandbox, User};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::bases::{self, BaseImage};
 use crate::error::Error;
+use crate::limits;
 use crate::plan::Rank;
 use crate::project::{Tools, codec};
 use crate::rootfs::{Stacked, join};
@@ -148,18 +149,15 @@ fn run(
     let command = Command {
         user: User::Root,
         environment: script.environment.clone(),
+        limits: limits::of(&sandbox, &ground.settings.limits, limits::BUILD),
         outputs: Outputs::Difference,
         ..Command::new(["/bin/sh", "-e", "-u", "-c", script.text.as_str()])
     };
     let mut on_line = |text: &[u8]| (tools.on_progress)(Progress::BuildLine(script.title, text));
     let ended = sandbox.run(&root, &command, &mut on_line).map_err(|error| failed(error.into()))?;
     if !ended.is_success() {
-        let how = match ended.exit {
-            Exit::Code(code) => format!("exit code {code}"),
-            Exit::Signal(signal) => format!("signal {signal}"),
-        };
-        let log = ended.log.map(|log| format!("; their log is {}", tools.store.blob_path(&log).display()));
-        return Err(failed(format!("the scripts ended with {how}{}", log.unwrap_or_default()).into()));
+        let how = limits::failure(tools.store, &ended, &command.limits, None);
+        return Err(failed(format!("the run of the scripts {how}").into()));
     }
     let kept = kept(&ended.outputs, script).map_err(|error| failed(error.into()))?;
     if kept.is_empty() {

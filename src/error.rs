@@ -282,6 +282,16 @@ pub enum Error {
         /// The files of images.toml.
         second: String,
     },
+    /// A link of images.toml leads to nothing.
+    #[error("{owner}: {link} leads to {target}, and nothing is there")]
+    Dangling {
+        /// Its table's links.
+        owner: String,
+        /// The link.
+        link: TreePath,
+        /// Where it leads, from the root.
+        target: TreePath,
+    },
     /// A path that leads through a link of a Debian root filesystem.
     #[error("[image.{image}]: {path} lies behind a link: in a Debian root filesystem it is {behind}")]
     BehindLink {
@@ -370,8 +380,14 @@ impl Error {
                  without it"
             )),
             Self::Covered { .. } => {
-                Some("choose another `dest`, or leave the file out with `exclude`".to_owned())
+                Some(
+                    "choose another `dest` or path, or leave the file out with `exclude`; see `files` and `links` of images.toml"
+                        .to_owned(),
+                )
             }
+            Self::Dangling { .. } => Some(
+                "a link's target is relative to the folder that the link is in; `imgforge inspect` shows packages".to_owned(),
+            ),
             Self::BehindLink { behind, .. } => Some(format!("write {behind} in images.toml")),
             Self::Strips { .. } => Some("use the same `strip` in more images".to_owned()),
             Self::OverBudget(_) => Some("raise `layer-budget` in [settings] (127 at most)".to_owned()),

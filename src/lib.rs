@@ -30,6 +30,8 @@ pub mod fetch;
 mod hashes;
 pub mod image;
 pub mod images_lock;
+mod limits;
+mod links;
 pub mod plan;
 pub mod project;
 pub mod push;

@@ -56,6 +56,8 @@ pub enum Rank {
     CondaPackages,
     /// Wheels.
     Packages,
+    /// Symbolic links beside the files of packages.
+    Links,
     /// What artifacts' scripts have left.
     Artifacts,
     /// Application files.

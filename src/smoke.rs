@@ -8,6 +8,7 @@ use imgforge_sandbox::{Command, Exit, Limit, Network, Sandbox, User};
 use rayon::prelude::*;
 
 use crate::error::Error;
+use crate::limits;
 use crate::project::{Finished, Project, Tools};
 use crate::rootfs::{Stacked, join};
 
@@ -28,7 +29,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// What it printed, in the store; none when that was nothing.
     pub log: Option<Digest>,
-    /// Why it could not be started; it counts as failed then, with the shell's 127.
+    /// Why it could not be started, which counts as failed with the shell's 127; or what raises the limit at which it was
+    /// stopped.
     pub problem: Option<String>,
 }
 
@@ -77,7 +79,10 @@ pub fn run(
         let root = join(&sandbox, tools.store, stack).map_err(|source| failed(&finished.name, source))?;
         let root = std::sync::Arc::new(root);
         for arguments in &table.smoke {
-            jobs.push((finished, root.clone(), command(finished, arguments, table.smoke_network)));
+            let mut command = command(finished, arguments, table.smoke_network);
+            let written = table.smoke_limits.over(&project.config.settings.limits);
+            command.limits = limits::of(&sandbox, &written, limits::SMOKE);
+            jobs.push((finished, root.clone(), command));
         }
     }
     jobs.into_par_iter()
@@ -96,6 +101,14 @@ pub fn run(
                 Ok(ended) => {
                     outcome.exit = ended.exit;
                     outcome.limit = ended.limit;
+                    outcome.problem = ended.limit.map(|limit| {
+                        let name = finished.name.split('[').next().unwrap_or_default();
+                        let own = format!("[image.{name}]");
+                        format!(
+                            "it {}",
+                            limits::stopped(limit, &command.limits, Some(("smoke-limits", &own)))
+                        )
+                    });
                     outcome.duration = ended.duration;
                     outcome.log = ended.log;
                 }

@@ -100,6 +100,13 @@ pub enum Recipe {
     Winners(Vec<(Arc<Unit>, Vec<String>)>),
     /// Files of the host, read into a tree already.
     Files(Arc<Tree>),
+    /// Symbolic links that images.toml asks for.
+    Links {
+        /// The links.
+        tree: Arc<Tree>,
+        /// The prefix of their environment, in which all that there is is known.
+        within: Option<TreePath>,
+    },
     /// Files that an artifact's script left: a tar in the store.
     Built(Digest),
     /// What is still to be built.
@@ -250,6 +257,12 @@ impl Unit {
         Self::new(Rank::Packages, "winners", &title, None, &identity, Recipe::Winners(winners))
     }
 
+    /// Links of an environment, or of an image.
+    pub fn links(place: &str, identity: &serde_json::Value, tree: Tree, within: Option<TreePath>) -> Self {
+        let recipe = Recipe::Links { tree: Arc::new(tree), within };
+        Self::new(Rank::Links, place, &format!("links of {place}"), None, identity, recipe)
+    }
+
     /// What an artifact's script left, at the paths where it left it.
     pub fn built(name: &str, title: &str, digest: Digest, size: u64) -> Self {
         let identity = json!({"built": digest.hex()});
@@ -332,6 +345,7 @@ impl Unit {
             | Recipe::Built(_)
             | Recipe::Pending
             | Recipe::UsersOver { .. }
+            | Recipe::Links { .. }
             | Recipe::Files(_) => Vec::new(),
         }
     }
@@ -393,7 +407,7 @@ impl Unit {
             }
             Recipe::Conda(unit) => Ok(unit.plan(workshop)?.tree),
             Recipe::Clobbers(clobbers) => clobbers::tree(workshop, clobbers),
-            Recipe::Files(tree) => Ok(Tree::clone(tree)),
+            Recipe::Files(tree) | Recipe::Links { tree, .. } => Ok(Tree::clone(tree)),
             Recipe::Built(digest) => {
                 let source = workshop.open(*digest)?;
                 artifacts::tree(&source).map_err(&named)

@@ -24,7 +24,7 @@ use imgforge_artifact::{Distribution, rewheel};
 use imgforge_layer::wheel::Scheme;
 use imgforge_layer::{Codec, Content, Entry, Source as File, Tree, TreePath, write_layer};
 use imgforge_oci::Digest;
-use imgforge_sandbox::{Command, Finished, Limits, Network, Outputs, Sandbox, User};
+use imgforge_sandbox::{Command, Finished, Network, Outputs, Sandbox, User};
 
 use super::{Context, Job, usable};
 use crate::bases::{self, Root};
@@ -38,6 +38,7 @@ use crate::project::codec;
 use crate::rootfs::{Stacked, join};
 use crate::unit::{LayerSpec, Unit};
 use crate::workshop::{Made, Progress, Workshop};
+use crate::{conflicts, limits, links};
 
 const SRC: &str = "/build/src";
 const SOURCES: &str = "/build/sources";
@@ -71,7 +72,9 @@ pub(super) fn build(
     (tools.on_progress)(Progress::Building(&line));
     let sandbox = Sandbox::new(tools.store).map_err(|error| job.failed(error))?;
     let mut root = root(context, job, environments, &sandbox)?;
-    let work = Work::new(context, job, environments, project)?;
+    let mut work = Work::new(context, job, environments, project)?;
+    let written = job.table.limits.over(&context.config.settings.limits);
+    work.command.limits = limits::of(&sandbox, &written, limits::BUILD);
     sandbox.add(&mut root, &work.files).map_err(|error| job.failed(error))?;
     let mut on_line = |text: &[u8]| (tools.on_progress)(Progress::BuildLine(job.title(), text));
     let finished = sandbox.run(&root, &work.command, &mut on_line).map_err(|error| job.failed(error))?;
@@ -176,6 +179,10 @@ fn root(
         let lock = context.config.environments.get(name).map(|table| table.lock.display().to_string());
         let lock = lock.unwrap_or_default();
         units.extend(crate::project::units_of(&usable, &lock).into_iter().map(Arc::new));
+        let table = context.config.environments.get(name);
+        let links = table.map(links::of_environment).transpose()?.flatten().map(Arc::new);
+        // Two environments at one prefix may have the same ones.
+        units.extend(links.filter(|links| units.iter().all(|unit| unit.item != links.item)));
     }
     let items: Vec<_> = units.iter().map(|unit| unit.item.clone()).collect();
     let image = ImageItems { name: job.name.to_owned(), items: (0..items.len()).collect(), below: 0 };
@@ -205,6 +212,7 @@ fn root(
     let order = planned.images.first().into_iter().flatten();
     let mut layers: Vec<(LayerSpec, Made)> =
         order.filter_map(|&layer| Some((specs.get(layer)?.clone(), made.get(layer)?.clone()))).collect();
+    conflicts::check_files(&workshop, &layers)?;
     if matches!(context.config.bases.get(&job.table.builder), Some(Base::Debian(base)) if base.configure) {
         let ground = Ground { tools, base: None, settings };
         derived::configure(&ground, &workshop, &format!("[base.{}]", job.table.builder), &mut layers)?;
@@ -326,7 +334,6 @@ impl Work {
             folder,
             user,
             network: Network::None,
-            limits: Limits::default(),
             outputs: Outputs::Paths(wanted),
             ..Command::new(arguments)
         };
@@ -364,18 +371,9 @@ fn check(
 ) -> Result<(Output, Option<rewheel::Report>), Error> {
     let store = context.tools.store;
     if !finished.is_success() {
-        let mut text = match (finished.limit, finished.exit) {
-            (Some(limit), _) => format!("the build was stopped at its limit of {limit:?}"),
-            (None, imgforge_sandbox::Exit::Code(code)) => format!("the build failed with exit code {code}"),
-            (None, imgforge_sandbox::Exit::Signal(signal)) => {
-                format!("the build was ended by signal {signal}")
-            }
-        };
-        match &finished.log {
-            Some(log) => text.push_str(&format!("; its log is {}", store.blob_path(log).display())),
-            None => text.push_str("; it printed nothing"),
-        }
-        return Err(job.failed(text));
+        let own = format!("[artifact.{}]", job.title());
+        let how = limits::failure(store, finished, &work.command.limits, Some(("limits", &own)));
+        return Err(job.failed(format!("the build {how}")));
     }
     if work.outputs.is_some() {
         let mut writer = store.hashing_writer()?;

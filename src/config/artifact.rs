@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::check::{ConfigError, absolute, table, unknown};
 use super::environment::check_priority;
-use super::{Base, Config, Environment, OneOrMany, When};
+use super::{Base, Config, Environment, Limits, OneOrMany, When};
 use crate::plan::PRIORITY;
 
 /// Something that is built in a sandbox, once for each key.
@@ -28,6 +28,8 @@ pub struct Artifact {
     pub build_env: BTreeMap<String, String>,
     /// Settings for a build backend (PEP 517).
     pub config_settings: BTreeMap<String, Vec<String>>,
+    /// Where its build is stopped. No part of its key.
+    pub limits: Limits,
     /// How seldom it changes, from 0 to 100.
     pub cache_priority: u8,
 }
@@ -109,6 +111,8 @@ pub(crate) struct ArtifactTable {
     build_env: BTreeMap<String, String>,
     /// Settings for the build backend (PEP 517).
     config_settings: BTreeMap<String, OneOrMany>,
+    /// Where its build is stopped; what is not said here is as in `[settings]`.
+    limits: Limits,
     /// How seldom a script's files change, from 0 to 100: layers of what changes seldom are below. Default: 50.
     cache_priority: Option<u8>,
     /// For which values of the matrix it is there.
@@ -179,6 +183,7 @@ pub(super) fn artifact(name: &str, written: ArtifactTable) -> Result<Artifact, C
         key: written.key.unwrap_or_else(both),
         env,
         build_env: written.build_env,
+        limits: written.limits,
         cache_priority: written.cache_priority.unwrap_or(PRIORITY),
         config_settings: written.config_settings.into_iter().map(|(key, values)| (key, values.0)).collect(),
     })

@@ -8,6 +8,7 @@ use super::artifact::{artifact, check_artifacts};
 use super::environment::environments;
 use super::extend::extend;
 use super::image::ImageTable;
+use super::links::check_links;
 use super::matrix::{self, Expanded};
 use super::{Base, BaseTable, Config, Debian, File, Image, Values};
 use crate::transport::Transport;
@@ -132,6 +133,7 @@ pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
     check_names(&images)?;
     let config = Config { settings, bases, environments, artifacts, images };
     check_artifacts(&config)?;
+    check_links(&config)?;
     for (name, image) in &config.images {
         check_image(&config, &format!("image.{name}"), &image.name, image)?;
     }
@@ -515,9 +517,9 @@ pub(super) mod tests {
         );
         check(
             "version = 1\n[image.i]\nbse = 1\n",
-            "line 3: unknown field `bse`, expected one of `extends`, `tag`, `base`, `envs`, `artifacts`, `files`, `env`, \
+            "line 3: unknown field `bse`, expected one of `extends`, `tag`, `base`, `envs`, `artifacts`, `files`, `links`, `env`, \
              `entrypoint`, `cmd`, `users`, `user`, `workdir`, `labels`, `expose`, `volumes`, `stop-signal`, \
-             `smoke`, `smoke-network`, `strip`, `when` \
+             `smoke`, `smoke-network`, `strip`, `smoke-limits`, `when` \
              (did you mean `base`?)",
         );
         check(

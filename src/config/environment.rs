@@ -7,8 +7,8 @@ use imgforge_resolver::LockKind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::When;
 use super::check::{ConfigError, absolute, table, unknown};
+use super::{Links, When};
 use crate::plan::PRIORITY;
 
 /// One lock, installed at one prefix.
@@ -93,6 +93,10 @@ pub struct Environment {
     /// Whether the project's default groups are installed too.
     #[serde(default)]
     pub default_groups: bool,
+    /// Symbolic links that it has beside its packages' files, by their paths relative to the prefix:
+    /// `{ "lib64" = "lib", "lib/libcudart.so" = "libcudart.so.13" }`.
+    #[serde(default)]
+    pub links: Links,
     /// What happens when two packages bring one path with different content.
     #[serde(default)]
     pub on_conflict: OnConflict,

@@ -5,7 +5,7 @@ use imgforge_layer::{PatternError, Strip};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Environment, Values, When};
+use super::{Environment, Limits, Links, Values, When};
 
 /// An image, with what it extends already in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Image {
     pub artifacts: Vec<String>,
     /// Application files, in order.
     pub files: Vec<FileSpec>,
+    /// Symbolic links, by their absolute paths.
+    pub links: Links,
     /// Environment variables; `PATH` gets the environments' `bin` folders first unless it is set here.
     pub env: BTreeMap<String, String>,
     /// The command's fixed part; empty for none. `None`: the base's.
@@ -50,6 +52,8 @@ pub struct Image {
     pub smoke_network: bool,
     /// What is left out of its packages, relative to the root.
     pub strip: Vec<String>,
+    /// Where they are stopped.
+    pub smoke_limits: Limits,
 }
 
 /// An image as it is written.
@@ -68,6 +72,8 @@ pub(crate) struct ImageTable {
     pub(super) artifacts: Vec<String>,
     /// Application files.
     pub(super) files: Vec<FileSpec>,
+    /// Symbolic links, by their absolute paths: `{ "/usr/bin/python" = "python3.11" }`.
+    pub(super) links: Links,
     /// Environment variables.
     pub(super) env: BTreeMap<String, String>,
     /// The command's fixed part.
@@ -96,6 +102,8 @@ pub(crate) struct ImageTable {
     /// What is left out of its packages, Debian's too: gitignore's patterns, relative to the root: `["/usr/share/doc", "*.a"]`. With
     /// `extends`, this list replaces the other's. Layers of a base that is an image, and application files, stay as they are.
     pub(super) strip: Option<Vec<String>>,
+    /// Where they are stopped; what is not said here is as in `[settings]`.
+    pub(super) smoke_limits: Limits,
     /// For which values of the matrix it is there.
     pub(super) when: When,
 }
@@ -168,6 +176,7 @@ impl ImageTable {
                 .unwrap_or_default(),
             artifacts: texts(below.map(|image| &image.artifacts), self.artifacts),
             files: list(below.map(|image| &image.files), self.files),
+            links: map(below.map(|image| &image.links), self.links),
             env: map(below.map(|image| &image.env), self.env),
             entrypoint: self.entrypoint.or_else(|| below.and_then(|image| image.entrypoint.clone())),
             cmd: self.cmd.or_else(|| below.and_then(|image| image.cmd.clone())),
@@ -184,6 +193,10 @@ impl ImageTable {
                 .or_else(|| below.map(|image| image.smoke_network))
                 .unwrap_or_default(),
             strip: self.strip.or_else(|| below.map(|image| image.strip.clone())).unwrap_or_default(),
+            smoke_limits: match below {
+                Some(below) => self.smoke_limits.over(&below.smoke_limits),
+                None => self.smoke_limits,
+            },
         })
     }
 }

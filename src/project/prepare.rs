@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::facts::Facts;
 use crate::hashes::HashBook;
 use crate::images_lock::{DebianPins, ImagesLock};
+use crate::links;
 use crate::plan::{self, ImageItems, Limits, Rank};
 use crate::unit::{EditableUnit, LayerSpec, Recipe, Unit, sift};
 
@@ -125,7 +126,10 @@ impl Project {
                     let packages = units_of(selected, &lock).into_iter();
                     let packages = packages.map(|unit| unit.with_priority(environment.cache_priority));
                     own.extend(packages.map(|unit| units.add_for(unit, &strip)));
+                    let links = links::of_environment(environment)?;
+                    own.extend(links.map(|unit| units.add_for(unit, &Strip::default())));
                 }
+                own.extend(links::of_image(table)?.map(|unit| units.add_for(unit, &Strip::default())));
                 check_twice(name, own.iter().filter_map(|(unit, _)| units.all.get(*unit)))?;
                 own.extend(
                     artifacts::units(&self.config, &resolved, &table.artifacts)?
@@ -192,7 +196,7 @@ impl Project {
         let homes = table.users.iter().filter_map(|user| user.home.as_ref());
         let prefixes =
             prefixes.flat_map(|table| std::iter::once(&table.prefix).chain(table.editable.values()));
-        for path in prefixes.chain(homes) {
+        for path in prefixes.chain(homes).chain(table.links.keys()) {
             if let Some(behind) = deb::behind_link(path) {
                 return Err(Error::BehindLink { image: name.to_owned(), path: path.clone(), behind });
             }

@@ -8,9 +8,11 @@
 mod crash;
 mod determinism;
 mod layers;
+mod links;
 mod offline;
 mod output;
 mod poetry;
 mod project;
+mod sandboxed;
 mod strip;
 mod together;

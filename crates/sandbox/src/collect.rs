@@ -150,7 +150,10 @@ impl<'a> Collector<'a> {
             let bytes = buffer.get(..count).unwrap_or_default();
             self.offset += count as u64;
             if self.offset > self.limit {
-                return Err(io::Error::other(format!("the outputs have more than {} bytes", self.limit)));
+                return Err(io::Error::other(format!(
+                    "the outputs have more than {} bytes, which is the limit on the disk",
+                    self.limit
+                )));
             }
             hasher.update(bytes);
             self.spool.write_all(bytes)?;

@@ -86,9 +86,9 @@ pub enum Network {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Memory of all processes together, files in `/tmp` and `/dev/shm` included. Measured forty times a second; no single
-    /// process gets more at any time.
+    /// process gets more than a quarter beyond it at any time.
     pub memory: Option<u64>,
-    /// Processes and threads of each user, and of all users when measured.
+    /// Processes and threads. Measured likewise; no user gets more than a quarter beyond it, and eight, at any time.
     pub processes: u32,
     /// Each file.
     pub file_size: Option<u64>,

@@ -129,10 +129,14 @@ fn default_signals() -> io::Result<()> {
 
 fn limits(bounds: &Bounds) -> io::Result<()> {
     let mut limits = LIMITS.to_vec();
-    limits.push((Resource::Nproc, bounds.processes.into(), bounds.processes.into()));
     let of = |bytes: Option<u64>| bytes.unwrap_or(u64::MAX);
+    // What is measured is somewhat below what the kernel refuses: at the one it can be said which limit was passed, while
+    // a program that is refused something says whatever it likes, or nothing. The other one is for who is quicker.
+    let (processes, memory) = (bounds.processes, bounds.memory.map(|bytes| bytes.saturating_add(bytes / 4)));
+    let processes = u64::from(processes) + u64::from(processes / 4) + 8;
+    limits.push((Resource::Nproc, processes, processes));
     limits.push((Resource::Fsize, of(bounds.file_size), of(bounds.file_size)));
-    limits.push((Resource::Data, of(bounds.memory), of(bounds.memory)));
+    limits.push((Resource::Data, of(memory), of(memory)));
     for (resource, soft, hard) in limits {
         // More than this process has takes a capability on the host.
         let maximum = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX).min(hard);

@@ -99,7 +99,9 @@ fn command(start: &Start<'_>, upper: &OwnedFd) -> Result<(Exited, Option<Limit>,
             Reaped::NotYet => {}
         }
     }
-    if exit == Exited::Signal(libc::SIGXFSZ) {
+    // Or a shell's word for the end of what it ran.
+    let of_file_size = [Exited::Signal(libc::SIGXFSZ), Exited::Code(128 + libc::SIGXFSZ)];
+    if start.run.limits.file_size.is_some() && of_file_size.contains(&exit) {
         limit = limit.or(Some(Limit::FileSize));
     }
     Ok((exit, limit, left_behind))

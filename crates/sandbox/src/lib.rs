@@ -40,6 +40,7 @@ mod difference;
 mod error;
 mod extract;
 mod hint;
+mod host;
 mod ids;
 mod init;
 mod launch;

@@ -2,8 +2,8 @@
 //!
 //! Control groups would hold memory at every moment, but only where root or systemd hands them out, and what the kernel
 //! kills in one counts for all groups above: who watches those (systemd's OOMPolicy, a job runner) takes it for a failure
-//! of imgforge, and ends that. So there is one way for everybody. What bounds it in between: no process gets more memory
-//! of its own than the limit (RLIMIT_DATA), and when the host has none left, its first choice is somebody in here.
+//! of imgforge, and ends that. So there is one way for everybody. What bounds it in between: no process gets much more
+//! memory of its own than the limit (RLIMIT_DATA), and when the host has none left, its first choice is somebody in here.
 //!
 //! Runs in the sandbox's first process, which sees all others and nobody else. Cheap signs come first (resident pages, free
 //! blocks), and the exact and slow measure only when they say that a limit may be passed. What passes a limit between two
@@ -73,7 +73,9 @@ impl<'a> Watch<'a> {
     fn measure(&mut self) -> Option<Limit> {
         let processes = processes();
         // The first process is not the command's.
-        if processes.len() > self.bounds.processes as usize + 1 {
+        if processes.iter().map(|process| threads(*process)).sum::<u64>()
+            > u64::from(self.bounds.processes) + 1
+        {
             return Some(Limit::Processes);
         }
         if self.bounds.memory.is_some_and(|limit| self.takes_more_memory(limit, &processes)) {
@@ -179,6 +181,11 @@ fn processes() -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Threads of a process: the links that its folder of them has, beside those of every folder.
+fn threads(process: u32) -> u64 {
+    fs::metadata(format!("/proc/{process}/task")).map_or(0, |task| task.nlink().saturating_sub(2))
+}
+
 /// Bytes of a process that are in memory, however many have them too.
 fn resident(process: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/statm")).unwrap_or_default();
@@ -207,7 +214,7 @@ fn shared_memory() -> u64 {
 }
 
 /// The bytes of a line like `Shmem:    12 kB`.
-fn kilobytes(text: &str, name: &str) -> Option<u64> {
+pub(crate) fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
@@ -240,6 +247,17 @@ mod tests {
         std::os::unix::fs::symlink("/", folder.path().join("d")).unwrap();
         let size = size(&open());
         assert!((100_000 + 4 * FILE..200_000).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn this_process_has_threads() {
+        let own = std::process::id();
+        let before = threads(own);
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let waiting = std::thread::spawn(move || receiver.recv().is_err());
+        assert!(before > 0 && threads(own) > before);
+        drop(sender);
+        assert!(waiting.join().unwrap());
     }
 
     #[test]

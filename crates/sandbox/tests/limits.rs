@@ -69,6 +69,7 @@ fn processes() {
         );
         assert_eq!(output, ["ok"]);
     }
+    check("for i in $(seq 48); do sleep 100 & done; wait", json!({ "processes": 40 }), Some("processes"));
 }
 
 #[test]
@@ -96,7 +97,10 @@ fn space_of_empty_files() {
 
 #[test]
 fn the_size_of_a_file() {
-    check("exec head -c 20000000 /dev/zero >/x", json!({ "file_size": 10 * MIB }), Some("file size"));
+    for exec in ["exec", ""] {
+        let bomb = format!("{exec} head -c 20000000 /dev/zero >/x");
+        check(&bomb, json!({ "file_size": 10 * MIB }), Some("file size"));
+    }
     check(
         "head -c 9000000 /dev/zero >/x; head -c 9000000 /dev/zero >/y",
         json!({ "file_size": 10 * MIB }),
