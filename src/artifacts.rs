@@ -31,8 +31,8 @@ use crate::images_lock::BuiltArtifact;
 use crate::links;
 use crate::plan::{PRIORITY, Rank};
 use crate::project::Tools;
-use crate::unit::Unit;
-use crate::workshop::Progress;
+use crate::unit::{Input, LayerSpec, Unit};
+use crate::workshop::{Made, Progress};
 
 /// An artifact, come down to digests.
 #[derive(Clone, Debug)]
@@ -49,6 +49,12 @@ pub struct Resolved {
     pub why: Option<Why>,
     /// Whether it was built in this run.
     pub is_new: bool,
+    /// Whether the cache has it, and the store not.
+    pub is_in_cache: bool,
+    /// Files that a build of it is made from.
+    pub needs: Vec<Input>,
+    /// The layers that it was built over in this run.
+    pub layers: Vec<(LayerSpec, Made)>,
 }
 
 impl Resolved {
@@ -276,12 +282,18 @@ fn one(
         }
         names.append(&mut known.names);
     }
+    let needs = build::needs(context, job, environments, files.as_ref())?;
     let store = context.tools.store;
     let locked = context.lock.artifacts.get(&key);
     let is_again = context.tools.rebuild.is_some_and(|name| name == job.name || name == job.title());
     let mut receipt = if is_again { None } else { known(store, &key)? };
-    let (mut why, mut is_new) = (None, false);
-    if receipt.is_none() {
+    let (mut why, mut is_new, mut layers) = (None, false, Vec::new());
+    // What another host has built is known by its receipt; its bytes are fetched when something is made of them.
+    let promised = match &receipt {
+        None if !is_again => promised(context, job, &key, locked)?,
+        _ => None,
+    };
+    if receipt.is_none() && promised.is_none() {
         why = Some(receipt::why(&inputs, &earlier(store, job.title())?));
         if is_needed {
             // Two processes build it once.
@@ -289,13 +301,11 @@ fn one(
             receipt = match known(store, &key)? {
                 _ if is_again => None,
                 Some(receipt) => Some(receipt),
-                None => match take(context, job, &key, locked)? {
-                    Some(receipt) => Some(receipt),
-                    None => vendored(context, job, &inputs, locked)?,
-                },
+                None => vendored(context, job, &inputs, locked)?,
             };
             if receipt.is_none() {
-                let built = build::build(context, job, environments, &inputs, files)?;
+                let built;
+                (built, layers) = build::build(context, job, environments, &inputs, files)?;
                 if !is_again {
                     keep(store, job.title(), &built)?;
                     store.sync()?;
@@ -319,7 +329,8 @@ fn one(
             job.title()
         )));
     }
-    let built = receipt.map(|receipt| BuiltArtifact {
+    let is_in_cache = promised.is_some();
+    let built = receipt.or(promised).map(|receipt| BuiltArtifact {
         name: job.title().to_owned(),
         title: receipt::line(&inputs),
         key: key.clone(),
@@ -328,12 +339,15 @@ fn one(
         size: receipt.result.size,
     });
     let built = built.or_else(|| locked.cloned());
-    done.insert(key.clone(), Resolved { names, inputs, key: key.clone(), built, why, is_new });
+    let resolved =
+        Resolved { names, inputs, key: key.clone(), built, why, is_new, is_in_cache, needs, layers };
+    done.insert(key.clone(), resolved);
     Ok(key)
 }
 
-/// An artifact that another host has built. What is wrong with the cache is told, and the artifact is built here.
-fn take(
+/// An artifact that another host has built: its receipt. What is wrong with the cache is told, and the artifact is built
+/// here. Where the store has the bytes already, the receipt is kept with them.
+fn promised(
     context: &Context<'_>,
     job: &Job<'_>,
     key: &str,
@@ -341,11 +355,7 @@ fn take(
 ) -> Result<Option<Receipt>, Error> {
     let tools = context.tools;
     let Some(cache) = tools.cache else { return Ok(None) };
-    let on_event = |receipt: &Receipt, event: imgforge_registry::Event<'_>| {
-        let (digest, size) = (receipt.result.sha256, receipt.result.size);
-        (tools.on_progress)(Progress::Transfer { title: &receipt.line, digest, size, event });
-    };
-    let found = cache.artifact(tools.store, key, &on_event).and_then(|receipt| match (receipt, locked) {
+    let found = cache.receipt(key).and_then(|receipt| match (receipt, locked) {
         (Some(receipt), Some(locked)) if receipt.result.sha256.hex() != locked.sha256 => {
             let problem = format!(
                 "images.lock has sha256:{} for it, the cache {}",
@@ -355,20 +365,35 @@ fn take(
         }
         (receipt, _) => Ok(receipt),
     });
-    match found {
-        Ok(Some(receipt)) => {
-            keep(tools.store, job.title(), &receipt)?;
-            tools.store.sync()?;
-            (tools.on_progress)(Progress::TakenArtifact(&receipt));
-            Ok(Some(receipt))
-        }
-        Ok(None) => Ok(None),
+    let receipt = match found {
+        Ok(Some(receipt)) => receipt,
+        Ok(None) => return Ok(None),
         Err(error @ Error::Cache { .. }) => {
             (tools.on_progress)(Progress::CacheTrouble(&error));
-            Ok(None)
+            return Ok(None);
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    let result = &receipt.result;
+    if tools.takes_at_once {
+        let on_event = |event: imgforge_registry::Event<'_>| {
+            let (digest, size) = (result.sha256, result.size);
+            (tools.on_progress)(Progress::Transfer { title: &receipt.line, digest, size, event });
+        };
+        match cache.fetch_result(tools.store, result.sha256, result.size, &on_event) {
+            Ok(()) => (tools.on_progress)(Progress::TakenArtifact(&receipt)),
+            Err(error @ Error::Cache { .. }) => {
+                (tools.on_progress)(Progress::CacheTrouble(&error));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
     }
+    if tools.store.contains(&result.sha256)? {
+        keep(tools.store, job.title(), &receipt)?;
+        tools.store.sync()?;
+    }
+    Ok(Some(receipt))
 }
 
 /// What images.lock says came out of these very inputs, where a vendor folder or a mirror has it.
@@ -453,6 +478,8 @@ pub(crate) fn keep(store: &Store, name: &str, receipt: &Receipt) -> Result<(), E
     let blobs: Vec<Digest> = std::iter::once(receipt.result.sha256).chain(log).collect();
     store.put_record(&bucket(), &key, &text, &blobs)?;
     let at = Digest::of(name.as_bytes()).hex();
+    // Two processes that keep two keys of one artifact: the second one reads what the first one has written.
+    let _lock = store.work_lock(&format!("artifact keys {at}"), |_| {})?;
     let mut keys: BTreeSet<String> = store.record(KEYS, &at)?.unwrap_or_default();
     keys.insert(key);
     Ok(store.put_record(KEYS, &at, &keys, &[])?)

@@ -2,7 +2,8 @@
 //!
 //! An entry is a manifest whose tag is the layer's key. Its config is the layer's [`LayerRecord`], its layers are the layer
 //! and the listing of what is in it: a registry keeps all of them for as long as it keeps the tag, and any tool that
-//! copies images copies the cache. Artifacts that were built are there too ([`artifact`]).
+//! copies images copies the cache. Artifacts that were built are there too ([`artifact`]), and what packages' own scripts have
+//! left ([`derived`]).
 //!
 //! ```text
 //! docker://HOST/NAME:<key>
@@ -26,6 +27,7 @@
 //! and whether application files lie where a package has its own. What was found out by it is not kept.
 
 mod artifact;
+mod derived;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;

@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::bases::{self, BaseImage};
+use crate::config::{Base, LinkScripts};
 use crate::error::Error;
+use crate::images_lock::{Outcome, OutcomeLayer};
 use crate::limits;
 use crate::plan::Rank;
-use crate::project::{Tools, codec};
+use crate::project::{PreparedImage, Project, Tools, codec};
 use crate::rootfs::{Stacked, join};
 use crate::unit::{CondaUnit, LayerSpec, Unit};
 use crate::workshop::{Made, Progress, Workshop};
@@ -87,6 +89,15 @@ pub(crate) fn derive(
     });
     let key = Digest::of(&json::canonical(&identity)?).hex();
     let store = workshop.store;
+    if store.record::<Derived>(DERIVED, &key)?.is_none()
+        && let Some((digest, size)) = promised(ground, &key)?
+    {
+        match layer(ground, workshop, script, &key, digest, size) {
+            // What the cache can't give is made, as if there were none.
+            Err(error @ Error::Cache { .. }) => (ground.tools.on_progress)(Progress::CacheTrouble(&error)),
+            made => return made.map(Some),
+        }
+    }
     let derived: Derived = match store.record(DERIVED, &key)? {
         Some(derived) => derived,
         None => {
@@ -102,11 +113,40 @@ pub(crate) fn derive(
         }
     };
     let Some((digest, size)) = derived.tar else { return Ok(None) };
-    let unit = Unit::derived(script.rank, script.title, digest, size);
+    layer(ground, workshop, script, &key, digest, size).map(Some)
+}
+
+/// What the cache says the scripts have left on another host.
+fn promised(ground: &Ground<'_>, key: &str) -> Result<Option<(Digest, u64)>, Error> {
+    let Some(cache) = ground.tools.cache else { return Ok(None) };
+    match cache.derived(key) {
+        Err(error @ Error::Cache { .. }) => {
+            (ground.tools.on_progress)(Progress::CacheTrouble(&error));
+            Ok(None)
+        }
+        found => found,
+    }
+}
+
+/// The layer of what scripts have left.
+fn layer(
+    ground: &Ground<'_>,
+    workshop: &Workshop<'_>,
+    script: &Script<'_>,
+    key: &str,
+    digest: Digest,
+    size: u64,
+) -> Result<(LayerSpec, Made), Error> {
+    let unit = Unit::derived(script.rank, script.title, key, digest, size);
     let codec = codec(ground.settings.compression, script.rank);
     let spec = LayerSpec::new(vec![Arc::new(unit)], codec, ground.settings.source_date_epoch);
     let made = workshop.make(std::slice::from_ref(&spec))?;
-    Ok(made.into_iter().next().map(|made| (spec, made)))
+    let made = made.into_iter().next();
+    made.map(|made| (spec, made)).ok_or_else(|| Error::Scripts {
+        place: script.place.to_owned(),
+        title: script.title.to_owned(),
+        source: "their layer was not made".into(),
+    })
 }
 
 fn run(
@@ -188,6 +228,49 @@ fn kept(outputs: &Tree, script: &Script<'_>) -> Result<Tree, imgforge_layer::Tre
     Ok(kept)
 }
 
+impl Project {
+    /// Layers that packages' own scripts leave in an image, from the bottom, by their titles. What they are is known where
+    /// images.lock has the image over the same layers; what it has no layer of left none. `specs` are the image's.
+    pub fn scripts(
+        &self,
+        image: &PreparedImage,
+        specs: &[&LayerSpec],
+    ) -> Vec<(String, Option<&OutcomeLayer>)> {
+        let Some(table) = self.config.images.get(&image.name) else { return Vec::new() };
+        let mut scripts = Vec::new();
+        if matches!(self.config.bases.get(&table.base), Some(Base::Debian(base)) if base.configure) {
+            scripts.push((CONFIGURED.to_owned(), Rank::SystemGlue));
+        }
+        for environment in table.environments.iter().filter_map(|name| self.config.environments.get(name)) {
+            if environment.link_scripts == Some(LinkScripts::Run) {
+                scripts.push((linked(environment.prefix.trim_end_matches('/')), Rank::CondaPackages));
+            }
+        }
+        let before = self.lock.images.get(&(image.name.clone(), image.platform.to_string()));
+        let over_the_same = |rank: Rank| {
+            let has = |outcome: &Outcome, key: &str| outcome.layers.iter().any(|layer| layer.key == key);
+            let mut below = specs.iter().filter(|spec| spec.rank() <= rank);
+            before.filter(|outcome| below.all(|spec| has(outcome, &spec.key)))
+        };
+        let found = scripts.into_iter().filter_map(|(title, rank)| match over_the_same(rank) {
+            Some(outcome) => {
+                let layer = outcome.layers.iter().find(|layer| layer.title == title)?;
+                Some((title, Some(layer)))
+            }
+            None => Some((title, None)),
+        });
+        found.collect()
+    }
+}
+
+/// The title of the layer that configuring leaves.
+const CONFIGURED: &str = "configured Debian packages";
+
+/// The title of the layer that an environment's link scripts leave.
+fn linked(prefix: &str) -> String {
+    format!("link scripts of {prefix}")
+}
+
 /// A path of a difference without what marks it as removed.
 pub(crate) fn removed(path: &str) -> Option<String> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -225,7 +308,7 @@ pub(crate) fn configure(
     ];
     let script = Script {
         place,
-        title: "configured Debian packages",
+        title: CONFIGURED,
         text: CONFIGURE.to_owned(),
         environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         keeps: &is_configuration,
@@ -310,7 +393,7 @@ pub(crate) fn link_scripts(
     let below_prefix = format!("{}/", prefix.trim_start_matches('/'));
     let script = Script {
         place: &format!("[env.{environment}]"),
-        title: &format!("link scripts of {prefix}"),
+        title: &linked(&prefix),
         text,
         environment: BTreeMap::new(),
         keeps: &|path| {

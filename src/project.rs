@@ -71,6 +71,8 @@ pub struct Tools<'a> {
     pub building: &'a [String],
     /// An artifact that is built again, although it is there, and not kept.
     pub rebuild: Option<&'a str>,
+    /// Whether what others have built is taken from the cache when it is asked for, and not when something is made of it.
+    pub takes_at_once: bool,
     /// Called with what a failed build has left, to look around in it.
     pub shell: Option<OnFailure<'a>>,
     /// Who is told.
@@ -227,6 +229,25 @@ impl Project {
     /// # Errors
     /// As for [`make`](Self::make).
     pub fn make_prepared(
+        &self,
+        tools: &Tools<'_>,
+        prepared: &Prepared,
+        lock: &mut ImagesLock,
+        selected: &[String],
+    ) -> Result<Vec<Finished>, Error> {
+        match self.make_once(tools, prepared, lock, selected) {
+            // An artifact that the cache has by its receipt, and not by its bytes, is built: it was not asked for them yet.
+            Err(error @ Error::Cache { .. }) if !tools.takes_at_once => {
+                (tools.on_progress)(Progress::CacheTrouble(&error));
+                let tools = Tools { takes_at_once: true, ..*tools };
+                let prepared = self.prepare(&tools, lock)?;
+                self.make_once(&tools, &prepared, lock, selected)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn make_once(
         &self,
         tools: &Tools<'_>,
         prepared: &Prepared,

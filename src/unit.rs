@@ -107,8 +107,8 @@ pub enum Recipe {
         /// The prefix of their environment, in which all that there is is known.
         within: Option<TreePath>,
     },
-    /// Files that an artifact's script left: a tar in the store.
-    Built(Digest),
+    /// Files that a script left.
+    Built(Built),
     /// What is still to be built.
     Pending,
     /// What some images keep of a package, and others leave out.
@@ -127,6 +127,19 @@ pub enum Recipe {
         /// Which of its parts.
         part: Part,
     },
+}
+
+/// Files that a script left, as a tar: an artifact's, or what packages' own scripts have changed.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Of the tar.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// What it is called.
+    pub file: String,
+    /// The key of packages' own scripts over what they ran on.
+    pub derived: Option<String>,
 }
 
 impl Unit {
@@ -266,7 +279,8 @@ impl Unit {
     /// What an artifact's script left, at the paths where it left it.
     pub fn built(name: &str, title: &str, digest: Digest, size: u64) -> Self {
         let identity = json!({"built": digest.hex()});
-        Self::new(Rank::Artifacts, name, title, Some(size), &identity, Recipe::Built(digest))
+        let built = Built { digest, size, file: format!("{name}.tar"), derived: None };
+        Self::new(Rank::Artifacts, name, title, Some(size), &identity, Recipe::Built(built))
     }
 
     /// The unit with a place in the order of layers that images.toml says.
@@ -275,10 +289,12 @@ impl Unit {
         self
     }
 
-    /// What packages' own scripts left.
-    pub fn derived(rank: Rank, title: &str, digest: Digest, size: u64) -> Self {
+    /// What packages' own scripts left. `key` is of the scripts and of what they ran on, and no part of the layer's own:
+    /// where they do the same, it is one layer.
+    pub fn derived(rank: Rank, title: &str, key: &str, digest: Digest, size: u64) -> Self {
         let identity = json!({"built": digest.hex()});
-        Self::new(rank, title, title, Some(size), &identity, Recipe::Built(digest))
+        let built = Built { digest, size, file: format!("{title}.tar"), derived: Some(key.to_owned()) };
+        Self::new(rank, title, title, Some(size), &identity, Recipe::Built(built))
     }
 
     /// An artifact that is not there: for a plan, which nothing is made of.
@@ -339,10 +355,10 @@ impl Unit {
                 concerned.map(|unit| Input::of_conda(unit)).collect()
             }
             Recipe::Part { whole, .. } | Recipe::Sifted { whole, .. } => whole.inputs(),
+            Recipe::Built(built) => vec![Input::of_built(&self.title, built)],
             Recipe::Skeleton(_)
             | Recipe::Environment { .. }
             | Recipe::CondaEnvironment { .. }
-            | Recipe::Built(_)
             | Recipe::Pending
             | Recipe::UsersOver { .. }
             | Recipe::Links { .. }
@@ -408,8 +424,8 @@ impl Unit {
             Recipe::Conda(unit) => Ok(unit.plan(workshop)?.tree),
             Recipe::Clobbers(clobbers) => clobbers::tree(workshop, clobbers),
             Recipe::Files(tree) | Recipe::Links { tree, .. } => Ok(Tree::clone(tree)),
-            Recipe::Built(digest) => {
-                let source = workshop.open(*digest)?;
+            Recipe::Built(built) => {
+                let source = workshop.open(built.digest)?;
                 artifacts::tree(&source).map_err(&named)
             }
             Recipe::Pending => Err(named("it is not built yet".into())),

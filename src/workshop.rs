@@ -202,6 +202,7 @@ impl Workshop<'_> {
     /// # Errors
     /// [`Error::Fetch`].
     pub fn fetch_inputs(&self, inputs: &[Input]) -> Result<(), Error> {
+        self.fetch_built(inputs)?;
         let requests = self.requests(inputs.iter().cloned())?;
         let on_event =
             |request: &Request, event: Event<'_>| (self.on_progress)(Progress::Fetch(request, event));
@@ -255,6 +256,14 @@ impl Workshop<'_> {
         Ok(record)
     }
 
+    /// What the store knows of a layer by its key alone.
+    ///
+    /// # Errors
+    /// As for any reading of the store.
+    pub fn known(&self, key: &str) -> Result<Option<LayerRecord>, Error> {
+        Ok(self.store.record(&bucket(), key)?)
+    }
+
     fn record(&self, spec: &LayerSpec) -> Result<Option<LayerRecord>, Error> {
         let record: Option<LayerRecord> = self.store.record(&bucket(), &spec.key)?;
         if let Some(record) = &record {
@@ -305,8 +314,10 @@ impl Workshop<'_> {
     fn make_missing(&self, specs: &[LayerSpec], missing: &[usize]) -> Result<Vec<(usize, Made)>, Error> {
         let wanted: Vec<(usize, &LayerSpec)> =
             missing.iter().filter_map(|&index| Some((index, specs.get(index)?))).collect();
-        let requests =
-            self.requests(wanted.iter().flat_map(|(_, spec)| &spec.units).flat_map(|unit| unit.inputs()))?;
+        let units = wanted.iter().flat_map(|(_, spec)| &spec.units);
+        let inputs: Vec<Input> = units.flat_map(|unit| unit.inputs()).collect();
+        self.fetch_built(&inputs)?;
+        let requests = self.requests(inputs.into_iter())?;
         let mut gate = InputGate::new(&wanted, &requests)?;
         let results = Mutex::new(Vec::new());
         let deferred = Mutex::new(Vec::new());

@@ -36,7 +36,7 @@ use crate::fetch;
 use crate::plan::{self, ImageItems};
 use crate::project::codec;
 use crate::rootfs::{Stacked, join};
-use crate::unit::{LayerSpec, Unit};
+use crate::unit::{Input, LayerSpec, Place, Unit};
 use crate::workshop::{Made, Progress, Workshop};
 use crate::{conflicts, limits, links};
 
@@ -52,14 +52,15 @@ const REQUEST: &str = "/build/request.json";
 /// The build user's number, to whom `/build` belongs.
 const BUILD_USER: u32 = 1000;
 
-/// Builds an artifact. What came out is in the store, for as long as its receipt is kept.
+/// Builds an artifact. What came out is in the store, for as long as its receipt is kept. The layers are those that it was
+/// built over.
 pub(super) fn build(
     context: &Context<'_>,
     job: &Job<'_>,
     environments: &BTreeMap<String, Selected>,
     inputs: &Inputs,
     project: Option<Tree>,
-) -> Result<Receipt, Error> {
+) -> Result<(Receipt, Vec<(LayerSpec, Made)>), Error> {
     let tools = context.tools;
     let here = Platform::here();
     if context.platform.to_string() != here {
@@ -71,7 +72,7 @@ pub(super) fn build(
     let line = imgforge_artifact::receipt::line(inputs);
     (tools.on_progress)(Progress::Building(&line));
     let sandbox = Sandbox::new(tools.store).map_err(|error| job.failed(error))?;
-    let mut root = root(context, job, environments, &sandbox)?;
+    let (mut root, layers) = root(context, job, environments, &sandbox)?;
     let mut work = Work::new(context, job, environments, project)?;
     let written = job.table.limits.over(&context.config.settings.limits);
     work.command.limits = limits::of(&sandbox, &written, limits::BUILD);
@@ -97,7 +98,7 @@ pub(super) fn build(
     receipt.duration = u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX);
     receipt.host = BTreeMap::from([("joined".to_owned(), format!("{:?}", finished.joined).to_lowercase())]);
     (tools.on_progress)(Progress::Built(&line, &receipt));
-    Ok(receipt)
+    Ok((receipt, layers))
 }
 
 /// What a project's folder gives to its build: what `inputs` says, or everything but what builds leave there.
@@ -152,14 +153,63 @@ impl Platform {
     }
 }
 
-/// The builder with the environments that the build is done with.
-fn root(
+/// Files that a build is made from: the builder's packages, the environments', and its sources. Crates are known of a
+/// project's Cargo.lock; one in a source distribution is read when that is built.
+pub(super) fn needs(
     context: &Context<'_>,
     job: &Job<'_>,
     environments: &BTreeMap<String, Selected>,
-    sandbox: &Sandbox,
-) -> Result<imgforge_sandbox::Root, Error> {
-    let tools = context.tools;
+    project: Option<&Tree>,
+) -> Result<Vec<Input>, Error> {
+    let units = units(context, job, environments)?;
+    let mut needs: Vec<Input> = units.iter().flat_map(|unit| unit.inputs()).collect();
+    let own = |file: &str, sha256: String, place: Place| Input {
+        name: job.name.to_owned(),
+        title: format!("{file} of [artifact.{}]", job.title()),
+        locked_in: format!("[artifact.{}]", job.title()),
+        relock: None,
+        file: file.to_owned(),
+        sha256,
+        size: None,
+        place,
+    };
+    match &job.table.source {
+        Source::Sdist { .. } => needs.extend(job.source.map(|package| {
+            let place = match &package.location {
+                imgforge_resolver::Location::Url(url) => Place::Url(url.clone()),
+                imgforge_resolver::Location::Path(path) => Place::Path(path.clone()),
+            };
+            Input { size: package.size, ..own(&package.file, package.sha256.clone(), place) }
+        })),
+        Source::Project { .. } => {
+            let lock = match project {
+                Some(project) => text(project, &format!("{SRC}/Cargo.lock"), job)?,
+                None => None,
+            };
+            let lock = lock.map(|lock| cargo::Lock::parse(&lock)).transpose();
+            for each in lock.map_err(|error| job.failed(error))?.into_iter().flat_map(|lock| lock.crates) {
+                needs.push(own(&each.file_name(), each.sha256.hex(), Place::Url(each.url())));
+            }
+        }
+        Source::Script { sources, .. } => {
+            for source in sources {
+                let place = match source.url.contains("://") {
+                    true => Place::Url(source.url.clone()),
+                    false => Place::Path(context.folder.join(&source.url)),
+                };
+                needs.push(own(source.file_name(), source.sha256.clone(), place));
+            }
+        }
+    }
+    Ok(needs)
+}
+
+/// The builder's packages and those of the environments that the build is done with.
+fn units(
+    context: &Context<'_>,
+    job: &Job<'_>,
+    environments: &BTreeMap<String, Selected>,
+) -> Result<Vec<Arc<Unit>>, Error> {
     let mut units: Vec<Arc<Unit>> = Vec::new();
     let root = context.bases.get(&job.table.builder).map(|(root, _)| root);
     if let Some(Root::Debian(packages)) = root {
@@ -184,6 +234,19 @@ fn root(
         // Two environments at one prefix may have the same ones.
         units.extend(links.filter(|links| units.iter().all(|unit| unit.item != links.item)));
     }
+    Ok(units)
+}
+
+/// The root filesystem that a build sees, and the layers that it has.
+fn root(
+    context: &Context<'_>,
+    job: &Job<'_>,
+    environments: &BTreeMap<String, Selected>,
+    sandbox: &Sandbox,
+) -> Result<(imgforge_sandbox::Root, Vec<(LayerSpec, Made)>), Error> {
+    let tools = context.tools;
+    let units = units(context, job, environments)?;
+    let root = context.bases.get(&job.table.builder).map(|(root, _)| root);
     let items: Vec<_> = units.iter().map(|unit| unit.item.clone()).collect();
     let image = ImageItems { name: job.name.to_owned(), items: (0..items.len()).collect(), below: 0 };
     let settings = &context.config.settings;
@@ -231,7 +294,8 @@ fn root(
         digest: made.record.digest,
         media_type: made.record.media_type.clone(),
     }));
-    join(sandbox, tools.store, stack).map_err(|error| job.failed(error))
+    let root = join(sandbox, tools.store, stack).map_err(|error| job.failed(error))?;
+    Ok((root, layers))
 }
 
 /// What is run, and what it works on.

@@ -11,7 +11,7 @@
 //! trusted to have built what the receipt says, as for layers.
 
 use imgforge_artifact::receipt::Receipt;
-use imgforge_oci::{Blob, Descriptor, MediaType, read};
+use imgforge_oci::{Blob, Descriptor, Digest, MediaType, read};
 use imgforge_registry::{FileContent, TagOrDigest};
 use imgforge_store::Store;
 
@@ -31,17 +31,11 @@ fn tag(key: &str) -> String {
 }
 
 impl Cache<'_> {
-    /// The receipt that there is for a key, and what it is for in the store; nothing when there is nothing.
+    /// The receipt that there is for a key; nothing when there is nothing. What it is for stays there.
     ///
     /// # Errors
-    /// [`Error::Cache`] when the registry can't be spoken to or an entry is not what it should be; as for any writing to
-    /// the store.
-    pub fn artifact(
-        &self,
-        store: &Store,
-        key: &str,
-        on_event: &(dyn Fn(&Receipt, imgforge_registry::Event<'_>) + Sync),
-    ) -> Result<Option<Receipt>, Error> {
+    /// [`Error::Cache`] when the registry can't be spoken to or an entry is not what it should be.
+    pub fn receipt(&self, key: &str) -> Result<Option<Receipt>, Error> {
         if self.is_lost() {
             return Ok(None);
         }
@@ -65,9 +59,23 @@ impl Cache<'_> {
         if (receipt.result.sha256, receipt.result.size) != (result.digest, result.size) {
             return Err(self.wrong(&tag, "its receipt is of another result than its manifest"));
         }
-        let on_event = |event: imgforge_registry::Event<'_>| on_event(&receipt, event);
-        repository.fetch_blob(store, result, &on_event).map_err(|error| self.failed(&tag, error))?;
         Ok(Some(receipt))
+    }
+
+    /// Puts the bytes of a result into the store, whatever entry has them.
+    ///
+    /// # Errors
+    /// [`Error::Cache`] when they can't be had.
+    pub fn fetch_result(
+        &self,
+        store: &Store,
+        digest: Digest,
+        size: u64,
+        on_event: &(dyn Fn(imgforge_registry::Event<'_>) + Sync),
+    ) -> Result<(), Error> {
+        let result = Descriptor::new(MediaType::from(ARTIFACT_TYPE), digest, size);
+        let fetched = self.repository().fetch_blob(store, &result, on_event);
+        fetched.map_err(|error| self.failed(&digest.to_string(), error))
     }
 
     /// Puts an artifact of the store into the cache, unless there is one for its key. Returns the bytes that were sent.

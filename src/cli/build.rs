@@ -125,7 +125,9 @@ fn write_docker_archive(
 
 /// Puts what was made into the cache, if there is one.
 pub(crate) fn offer(session: &Session, prepared: &Prepared, finished: &[Finished]) -> Result<(), Failure> {
-    let layers: Vec<_> = finished.iter().flat_map(|finished| finished.layers.iter().cloned()).collect();
+    let built = prepared.artifacts.iter().flat_map(|artifact| &artifact.layers);
+    let layers = finished.iter().flat_map(|finished| &finished.layers).chain(built);
+    let layers: Vec<_> = layers.cloned().collect();
     let sent = session.with_tools(|tools| {
         let artifacts = imgforge::artifacts::offer(tools, &prepared.artifacts)?;
         Ok(artifacts + session.project.workshop(tools, prepared).offer(&layers)?)

@@ -4,6 +4,8 @@ use imgforge::Error;
 use imgforge::against::{Before, Layer, Shipment, Size};
 use imgforge::artifacts::Resolved;
 use imgforge::bases::BaseImage;
+use imgforge::images_lock::OutcomeLayer;
+use imgforge::project::{Prepared, PreparedImage};
 use imgforge::unit::LayerSpec;
 use imgforge::workshop::LayerRecord;
 use imgforge_oci::{Descriptor, Digest};
@@ -144,7 +146,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
             let taken = cached.get(&spec.key).copied();
             let size = record.as_ref().map(|record| record.size).or(taken).or(locked);
             let fetch = match (&record, taken) {
-                (None, None) => to_fetch(&session, spec)?,
+                (None, None) => to_fetch(&session, spec, &mut BTreeSet::new())?,
                 _ => ToFetch::default(),
             };
             Ok(Fate { spec, record, is_taken: taken.is_some(), size, fetch })
@@ -184,12 +186,15 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
             let size = fate.size.map_or_else(|| "?".to_owned(), format::bytes);
             text.push_str(&format!("  {:<14} {size:>10}  {}\n", fate.word(), fate.spec.title()));
         }
+        let scripts = scripts(&session, &prepared, image, &fates)?;
+        text.extend(scripts.iter().filter(|_| args.against.is_none()).map(Scripted::text));
         images.push(json!({
             "name": image.name,
             "platform": image.platform,
             "base": below.as_ref().map(Below::json),
             "layers": fates.iter().map(|fate| layer_json(fate)).collect::<Vec<_>>(),
             "against": against::json(&comparison),
+            "scripts": scripts.iter().map(Scripted::json).collect::<Vec<_>>(),
         }));
         comparisons.push(comparison);
     }
@@ -199,7 +204,11 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         text.push_str("artifacts\n");
     }
     for artifact in &artifacts {
-        let word = if artifact.why.is_none() { "reuse" } else { "build" };
+        let word = match artifact.why {
+            _ if artifact.is_in_cache => "take",
+            None => "reuse",
+            Some(_) => "build",
+        };
         let size = artifact.built.as_ref().map_or_else(|| "?".to_owned(), |built| format::bytes(built.size));
         text.push_str(&format!("  {word:<14} {size:>10}  {}\n", artifact.line()));
         if let Some(why) = &artifact.why {
@@ -212,7 +221,11 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     let taken: Vec<_> = all.iter().filter(|fate| fate.is_taken).collect();
     let bytes = |fates: &[&&Fate<'_>]| fates.iter().filter_map(|fate| fate.size).sum::<u64>();
     let made = all.len() - reused.len() - taken.len();
-    let fetch = ToFetch::sum(all.iter().map(|fate| fate.fetch));
+    // A file that several layers are made from is fetched once.
+    let mut seen = BTreeSet::new();
+    let made_here = all.iter().filter(|fate| fate.record.is_none() && !fate.is_taken);
+    let fetched = made_here.map(|fate| to_fetch(&session, fate.spec, &mut seen));
+    let fetch = ToFetch::sum(fetched.collect::<Result<Vec<_>, _>>()?.into_iter());
     let totals = json!({
         "layers": all.len(),
         "reused": reused.len(),
@@ -248,6 +261,48 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     print(&text)
 }
 
+/// A layer that packages' own scripts leave.
+struct Scripted {
+    title: String,
+    word: &'static str,
+    size: Option<u64>,
+}
+
+impl Scripted {
+    fn text(&self) -> String {
+        let size = self.size.map_or_else(|| "?".to_owned(), format::bytes);
+        format!("  {:<14} {size:>10}  {}\n", self.word, self.title)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({"title": self.title, "fate": self.word, "size": self.size})
+    }
+}
+
+/// What becomes of packages' own scripts: over the same layers as before, they need not run where their layer is.
+fn scripts(
+    session: &Session,
+    prepared: &Prepared,
+    image: &PreparedImage,
+    fates: &[&Fate<'_>],
+) -> Result<Vec<Scripted>, Failure> {
+    let specs: Vec<&LayerSpec> = fates.iter().map(|fate| fate.spec).collect();
+    let scripts = session.project.scripts(image, &specs).into_iter();
+    let fate = |(title, before): (String, Option<&OutcomeLayer>)| {
+        let word = session.with_tools(|tools| {
+            let Some(layer) = before else { return Ok("run scripts") };
+            if session.project.workshop(tools, prepared).known(&layer.key)?.is_some() {
+                return Ok("reuse");
+            }
+            // What is wrong with the cache was told of other layers.
+            let taken = tools.cache.and_then(|cache| cache.size(&layer.key).ok().flatten());
+            Ok(if taken.is_some() { "take" } else { "run scripts" })
+        })?;
+        Ok(Scripted { title, word, size: before.map(|layer| layer.size) })
+    };
+    scripts.map(fate).collect()
+}
+
 /// An artifact: whether it is there, and if not, what is another than when it was built last.
 fn artifact_json(artifact: &Resolved) -> serde_json::Value {
     json!({
@@ -255,17 +310,17 @@ fn artifact_json(artifact: &Resolved) -> serde_json::Value {
         "title": artifact.line(),
         "key": artifact.key,
         "built": artifact.why.is_none(),
+        "from_cache": artifact.is_in_cache,
         "why": artifact.why,
         "sha256": artifact.built.as_ref().map(|built| &built.sha256),
         "size": artifact.built.as_ref().map(|built| built.size),
     })
 }
 
-/// The inputs of a layer that would come over the network.
-fn to_fetch(session: &Session, spec: &LayerSpec) -> Result<ToFetch, Failure> {
+/// The inputs of a layer that would come over the network, but for those that were seen.
+fn to_fetch(session: &Session, spec: &LayerSpec, seen: &mut BTreeSet<Digest>) -> Result<ToFetch, Failure> {
     let vendor = session.project.folder.join(&session.project.config.settings.vendor);
     let mut fetch = ToFetch::default();
-    let mut seen = BTreeSet::new();
     for input in spec.units.iter().flat_map(|unit| unit.inputs()) {
         let digest = Digest::from_hex(&input.sha256).map_err(Error::Digest)?;
         let here = !seen.insert(digest)

@@ -285,6 +285,7 @@ impl Session {
             host: &self.host,
             building: &self.building,
             rebuild: self.rebuild.as_deref(),
+            takes_at_once: false,
             shell: self.has_shell.then_some(&on_failure),
             on_progress: &on_progress,
         };

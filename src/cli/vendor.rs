@@ -6,6 +6,8 @@ use std::path::Path;
 
 use fs_err as fs;
 use imgforge::Error;
+use imgforge::project::Prepared;
+use imgforge::unit::Input;
 use imgforge_oci::{Digest, Hasher};
 use serde_json::json;
 
@@ -17,13 +19,14 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
     let session = Session::open(global, &args.file)?;
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
-    for input in prepared.units.iter().flat_map(|unit| unit.inputs()) {
+    let inputs = inputs(&session, &prepared)?;
+    for input in &inputs {
         check_name(&input.title, &input.file)?;
     }
-    session.with_tools(|tools| session.project.workshop(tools, &prepared).fetch(&prepared.units))?;
+    session.with_tools(|tools| session.project.workshop(tools, &prepared).fetch_inputs(&inputs))?;
 
     let mut files: BTreeMap<String, (String, Digest)> = BTreeMap::new();
-    for input in prepared.units.iter().flat_map(|unit| unit.inputs()) {
+    for input in &inputs {
         let digest = Digest::from_hex(&input.sha256).map_err(Error::Digest)?;
         if let Some((title, other)) = files.insert(input.file.clone(), (input.title.clone(), digest))
             && other != digest
@@ -93,6 +96,26 @@ pub(crate) fn run(global: &Global, args: Vendor) -> Result<(), Failure> {
         }));
     }
     Ok(())
+}
+
+/// Everything that images are made from, and builds of artifacts. What a build makes is taken along where it is there, or in
+/// the cache; of others it is said that it has to be built.
+fn inputs(session: &Session, prepared: &Prepared) -> Result<Vec<Input>, Failure> {
+    let mut absent = Vec::new();
+    for artifact in &prepared.artifacts {
+        let Some(built) = artifact.built.as_ref().filter(|_| !artifact.is_in_cache) else { continue };
+        let digest = Digest::from_hex(&built.sha256).map_err(Error::Digest)?;
+        if !session.store.contains(&digest)? {
+            absent.push(built.sha256.clone());
+            session.progress.line(&format!(
+                "note: {} is not here, only what it is built from: `imgforge build` makes it",
+                artifact.line()
+            ));
+        }
+    }
+    let units = prepared.units.iter().flat_map(|unit| unit.inputs());
+    let needs = prepared.artifacts.iter().flat_map(|artifact| artifact.needs.iter().cloned());
+    Ok(units.chain(needs).filter(|input| !absent.contains(&input.sha256)).collect())
 }
 
 /// Refuses a file that would not lie in the vendor folder, or would be hidden in it: its name comes from a lock.

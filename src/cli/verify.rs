@@ -200,7 +200,8 @@ fn again(global: &Global, args: &Verify) -> Result<(), Failure> {
     // Inputs that the store has already need not be fetched; they are verified on their way.
     session.with_tools(|tools| {
         let prepared = session.project.prepare(tools, &mut lock)?;
-        for input in prepared.units.iter().flat_map(|unit| unit.inputs()) {
+        let inputs = prepared.units.iter().flat_map(|unit| unit.inputs());
+        for input in inputs.filter(|input| input.place != imgforge::unit::Place::Built) {
             let digest = imgforge_oci::Digest::from_hex(&input.sha256).map_err(imgforge::Error::Digest)?;
             if main.contains(&digest)? && !session.store.contains(&digest)? {
                 let mut writer = session.store.hashing_writer()?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use imgforge_resolver::debian::PinnedPackage;
 use imgforge_resolver::{Artifact, Location};
 
-use super::{CondaUnit, digest};
+use super::{Built, CondaUnit, digest};
 use crate::{Error, fetch};
 
 /// A file that a unit is made from.
@@ -38,6 +38,8 @@ pub enum Place {
     Path(PathBuf),
     /// Below any of the Debian mirrors, at this path.
     Mirror(String),
+    /// Nowhere but in the store, or in the cache of who has built it.
+    Built,
 }
 
 impl Input {
@@ -51,6 +53,20 @@ impl Input {
             sha256: package.sha256.clone(),
             size: Some(package.size),
             place: Place::Mirror(package.path.clone()),
+        }
+    }
+
+    /// What a build has made: `init.tar`.
+    pub(super) fn of_built(title: &str, built: &Built) -> Self {
+        Self {
+            name: built.file.clone(),
+            title: title.to_owned(),
+            locked_in: "images.lock".to_owned(),
+            relock: None,
+            file: built.file.clone(),
+            sha256: built.digest.hex(),
+            size: Some(built.size),
+            place: Place::Built,
         }
     }
 
@@ -96,6 +112,7 @@ impl Input {
         let sources = match &self.place {
             Place::Url(url) => vec![fetch::Source::Url(url.clone())],
             Place::Path(path) => vec![fetch::Source::Path(path.clone())],
+            Place::Built => Vec::new(),
             Place::Mirror(path) => nearest_first(mirrors, path)
                 .into_iter()
                 .map(|mirror| fetch::Source::Url(format!("{}/{path}", mirror.trim_end_matches('/'))))

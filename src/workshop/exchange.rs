@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{LayerRecord, Made, Progress, Workshop, bucket, lock};
 use crate::cache::{Cache, TRANSFERS};
 use crate::error::Error;
-use crate::unit::LayerSpec;
+use crate::unit::{self, Input, LayerSpec, Place, Recipe};
 
 impl Workshop<'_> {
     /// Takes from the cache what it has of layers that are missing.
@@ -73,6 +73,34 @@ impl Workshop<'_> {
         Ok(Some(made(record, true)))
     }
 
+    /// Fetches from the cache what builds of other hosts have made, of inputs that are not in the store.
+    pub(super) fn fetch_built(&self, inputs: &[Input]) -> Result<(), Error> {
+        let Some(cache) = self.cache else { return Ok(()) };
+        let mut absent: BTreeMap<Digest, &Input> = BTreeMap::new();
+        for input in inputs {
+            let digest = unit::digest(&input.sha256)?;
+            // A wheel that was built is in the store, or will be.
+            let is_built = match &input.place {
+                Place::Built => true,
+                Place::Path(path) => *path == self.store.blob_path(&digest),
+                Place::Url(_) | Place::Mirror(_) => false,
+            };
+            if is_built && !self.store.contains(&digest)? {
+                absent.insert(digest, input);
+            }
+        }
+        let absent: Vec<(Digest, &Input)> = absent.into_iter().collect();
+        let work = |(digest, input): &(Digest, &Input)| -> Result<(), Error> {
+            let size = input.size.unwrap_or(0);
+            let on_event = |event: imgforge_registry::Event<'_>| {
+                let (title, digest) = (&input.title, *digest);
+                (self.on_progress)(Progress::Transfer { title, digest, size, event });
+            };
+            cache.fetch_result(self.store, *digest, size, &on_event)
+        };
+        imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), &absent, |_| false, work)
+    }
+
     /// Puts layers into the cache that it lacks. A layer that it had within the last day is not asked for. Nothing depends
     /// on it: what fails is told as [`Progress::CacheTrouble`]. The bytes that were sent are returned.
     ///
@@ -111,6 +139,18 @@ impl Workshop<'_> {
             }
         };
         imgforge_http::in_parallel(TRANSFERS, &AtomicBool::new(false), &offered, |_| false, work)?;
+        // And what scripts came to, so that others need not run them to know which layer it is.
+        for unit in offered.iter().flat_map(|(spec, _)| &spec.units) {
+            let Recipe::Built(built) = &unit.recipe else { continue };
+            let Some(key) = &built.derived else { continue };
+            if cache.is_lost() || !self.store.contains(&built.digest)? {
+                continue;
+            }
+            match cache.offer_derived(self.store, key, built.digest, built.size) {
+                Ok(bytes) => _ = sent.fetch_add(bytes, Ordering::Relaxed),
+                Err(error) => (self.on_progress)(Progress::CacheTrouble(&error)),
+            }
+        }
         Ok(sent.into_inner())
     }
 
