@@ -22,7 +22,7 @@ use imgforge_store::Store;
 use serde_json::json;
 
 use crate::bases::Root;
-use crate::config::{Artifact, Config, Source};
+use crate::config::{Artifact, Config, Folder, Source};
 use crate::derived;
 use crate::environments::Selected;
 use crate::error::Error;
@@ -542,8 +542,13 @@ fn inputs(
             sources.insert("project".to_owned(), digest_of(&tree)?);
             files = Some(tree);
         }
-        Source::Script { script, sources: given, outputs } => {
+        Source::Script { script, project, sources: given, outputs } => {
             recipe.insert("script".to_owned(), script.clone());
+            if let Some(Folder { folder, inputs }) = project {
+                let tree = build::project(context, job, folder, inputs)?;
+                sources.insert("project".to_owned(), digest_of(&tree)?);
+                files = Some(tree);
+            }
             recipe.insert("outputs".to_owned(), outputs.join("\n"));
             for file in given {
                 sources.insert(file.file_name().to_owned(), crate::unit::digest(&file.sha256)?);

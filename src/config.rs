@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use crate::transport::Transport;
 
-pub use artifact::{Artifact, Source, SourceFile};
+pub use artifact::{Artifact, Folder, Source, SourceFile};
 pub use check::ConfigError;
 pub use environment::{Environment, LinkScripts, OnConflict};
 pub use image::{FileSpec, Image, User};

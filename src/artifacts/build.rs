@@ -173,7 +173,16 @@ pub(super) fn needs(
         size: None,
         place,
     };
+    if let Some(project) = project
+        && let Some(lock) = text(project, &format!("{SRC}/Cargo.lock"), job)?
+    {
+        let lock = cargo::Lock::parse(&lock).map_err(|error| job.failed(error))?;
+        for each in lock.crates {
+            needs.push(own(&each.file_name(), each.sha256.hex(), Place::Url(each.url())));
+        }
+    }
     match &job.table.source {
+        Source::Project { .. } => {}
         Source::Sdist { .. } => needs.extend(job.source.map(|package| {
             let place = match &package.location {
                 imgforge_resolver::Location::Url(url) => Place::Url(url.clone()),
@@ -181,16 +190,6 @@ pub(super) fn needs(
             };
             Input { size: package.size, ..own(&package.file, package.sha256.clone(), place) }
         })),
-        Source::Project { .. } => {
-            let lock = match project {
-                Some(project) => text(project, &format!("{SRC}/Cargo.lock"), job)?,
-                None => None,
-            };
-            let lock = lock.map(|lock| cargo::Lock::parse(&lock)).transpose();
-            for each in lock.map_err(|error| job.failed(error))?.into_iter().flat_map(|lock| lock.crates) {
-                needs.push(own(&each.file_name(), each.sha256.hex(), Place::Url(each.url())));
-            }
-        }
         Source::Script { sources, .. } => {
             for source in sources {
                 let place = match source.url.contains("://") {
@@ -317,7 +316,11 @@ impl Work {
     ) -> Result<Self, Error> {
         let epoch = context.config.settings.source_date_epoch;
         let (mut files, build) = match &job.table.source {
-            Source::Script { script, sources, .. } => (script_files(context, job, script, sources)?, None),
+            Source::Script { script, sources, .. } => {
+                let mut files = script_files(context, job, script, sources)?;
+                files.merge(project.unwrap_or_default()).map_err(|error| job.failed(error))?;
+                (files, None)
+            }
             Source::Project { .. } => {
                 let files = project.unwrap_or_default();
                 let pyproject = text(&files, &format!("{SRC}/pyproject.toml"), job)?.unwrap_or_default();

@@ -53,11 +53,22 @@ pub enum Source {
     Script {
         /// Its text.
         script: String,
+        /// A folder of the host that it works in.
+        project: Option<Folder>,
         /// Files that it finds in `/build/sources`.
         sources: Vec<SourceFile>,
         /// What is taken from it: absolute paths, which stand at the same paths in images.
         outputs: Vec<String>,
     },
+}
+
+/// A folder of the host, as a script sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Relative to images.toml.
+    pub folder: PathBuf,
+    /// What of it the script sees: gitignore's patterns. Empty: everything.
+    pub inputs: Vec<String>,
 }
 
 /// A file that a script works on.
@@ -88,7 +99,8 @@ pub(crate) struct ArtifactTable {
     /// A package that the lock of `env` has as a source distribution: the wheel made of it takes its place in every
     /// environment that locks it.
     sdist: Option<String>,
-    /// A folder with a pyproject.toml, relative to images.toml: its wheel goes into environments with `artifacts`.
+    /// A folder, relative to images.toml. With a pyproject.toml its wheel goes into environments with `artifacts`; with a
+    /// `script`, that runs in it.
     project: Option<PathBuf>,
     /// What of `project` the build sees, and what makes it another artifact: gitignore's patterns. Default: everything.
     inputs: Vec<String>,
@@ -132,17 +144,21 @@ pub(super) fn artifact(name: &str, written: ArtifactTable) -> Result<Artifact, C
     let source = match (sdist, project, script) {
         (Some(package), None, None) => Source::Sdist { package },
         (None, Some(folder), None) => Source::Project { folder, inputs },
-        (None, None, Some(script)) => Source::Script { script, sources, outputs },
+        (None, project, Some(script)) => {
+            let project = project.map(|folder| Folder { folder, inputs });
+            Source::Script { script, project, sources, outputs }
+        }
         _ => return wrong("say what it is built from: one of `sdist`, `project` and `script`"),
     };
-    if let Source::Script { sources, outputs, .. } = &source {
+    if let Source::Script { sources, outputs, project, .. } = &source {
         if outputs.is_empty() {
             return wrong("`outputs` is empty: name what the script leaves, as absolute paths");
         }
         if let Some(path) = outputs.iter().find(|path| !absolute(path)) {
             return Err(table(name, format!("outputs: `{path}` is no absolute path without `.` or `..`")));
         }
-        let mut names = std::collections::BTreeSet::new();
+        // In a key, the project stands beside the files.
+        let mut names: std::collections::BTreeSet<&str> = project.iter().map(|_| "project").collect();
         for file in sources {
             let is_hex = file.sha256.len() == 64
                 && file.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -344,6 +360,13 @@ mod tests {
         sources(
             &format!("{{ url = \"https://example.org/\", sha256 = \"{hex}\" }}"),
             "[artifact.a]: sources: https://example.org/ needs a `name` of its own, without folders",
+        );
+        let in_folder =
+            "project = \"tool\"\ninputs = [\"*.c\"]\nscript = \"make\"\nbuilder = \"b\"\noutputs = [\"/o\"]";
+        check_table(in_folder, "");
+        check_table(
+            &format!("{in_folder}\nsources = [{{ url = \"x/project\", sha256 = \"{hex}\" }}]"),
+            "[artifact.a]: sources: x/project needs a `name` of its own, without folders",
         );
     }
 
