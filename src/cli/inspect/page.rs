@@ -51,6 +51,10 @@ pub(super) struct PageLayer {
 /// What is smaller than this share of an image can't be seen, and is drawn together.
 const LEAST: f64 = 0.000_2;
 
+/// So many images are drawn in all detail. Of more, what is small is drawn together in each, or a browser would have too much
+/// of it.
+const DETAILED: usize = 50;
+
 /// The size of a picture, in its own units.
 const WHOLE: Area = Area { x: 0.0, y: 0.0, width: 1000.0, height: 560.0 };
 
@@ -201,7 +205,8 @@ impl Page {
         let layers: Vec<(usize, &PageLayer)> =
             image.layers.iter().filter_map(|&layer| Some((layer, self.layers.get(layer)?))).collect();
         let total: u64 = layers.iter().map(|(_, layer)| layer.size).sum();
-        let least = (total as f64 * LEAST) as u64;
+        let detail = self.images.len().div_ceil(DETAILED).max(1);
+        let least = (total as f64 * LEAST * detail as f64) as u64;
         let (mut seen, mut unseen): (Vec<_>, Vec<_>) =
             layers.into_iter().enumerate().partition(|(_, (_, layer))| layer.size > least);
         if unseen.len() == 1 {
