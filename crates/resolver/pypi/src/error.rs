@@ -426,6 +426,23 @@ pub(crate) fn plain(error: &dyn std::error::Error) -> String {
     plain_text(&text)
 }
 
+/// Text whose URLs have no credentials.
+pub(crate) fn without_credentials(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let end = after.find(|char: char| "/?#\"'".contains(char) || char.is_whitespace());
+        let (authority, path) = after.split_at(end.unwrap_or(after.len()));
+        let host = authority.rsplit('@').next().unwrap_or(authority);
+        out.push_str(before);
+        out.push_str("://");
+        out.push_str(host);
+        rest = path;
+    }
+    out.push_str(rest);
+    out
+}
+
 /// Text without ANSI escape sequences and control characters; lines stay.
 pub(crate) fn plain_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -463,6 +480,15 @@ mod tests {
     fn what_moves_the_cursor_goes() {
         check("a\rb\u{7}\u{1b}]0;title\u{7}c", "ab]0;titlec");
         check("open\u{1b}[", "open");
+    }
+
+    #[test]
+    fn credentials_go() {
+        let check = |text: &str, expect: &str| assert_eq!(without_credentials(text), expect);
+        check("a @ https://me:secret@example.org/a.whl ; b", "a @ https://example.org/a.whl ; b");
+        check("x = \"git+ssh://git@example.org\", y = \"a@b\"", "x = \"git+ssh://example.org\", y = \"a@b\"");
+        check("https://example.org/@scope https://t@h?x@y", "https://example.org/@scope https://h?x@y");
+        check("me@example.org ://", "me@example.org ://");
     }
 
     #[test]

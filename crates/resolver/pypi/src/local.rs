@@ -10,9 +10,7 @@ use std::path::Path;
 use imgforge_resolver_core::Artifact;
 use sha2::{Digest as _, Sha256};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, Value};
-use uv_distribution_types::{
-    BuiltDist, Dist, File, Name as _, RegistryBuiltDist, Resolution, ResolvedDist, SourceDist,
-};
+use uv_distribution_types::{BuiltDist, Dist, File, Name as _, Resolution, ResolvedDist, SourceDist};
 
 use crate::artifact::{Gathered, registry_url, sha256};
 use crate::error::{Error, plain};
@@ -64,18 +62,32 @@ impl Hashes {
                     }
                 }
                 Dist::Source(SourceDist::Registry(dist)) => {
-                    self.hash(&dist.file, format!("{}=={}", dist.name, dist.version), file)?;
+                    let pin = format!("{}=={}", dist.name, dist.version);
+                    if let Some(hash) = self.hash(&dist.file, pin, file)? {
+                        let url = dist.file.url.to_url().map(|url| url.as_str().to_owned());
+                        let url = url.map_err(|error| error.to_string());
+                        let version = Some(dist.version.to_string());
+                        gathered.sdist_file(dist.name.as_ref(), version, Some(hash), url, dist.file.size);
+                    }
                 }
                 _ => {}
             }
         }
-        let hashed = |dist: &RegistryBuiltDist| self.0.contains_key(dist.best_wheel().file.filename.as_ref());
-        let rest = resolution.filter(|dist| {
-            !matches!(dist, ResolvedDist::Installable { dist, .. }
-                if matches!(dist.as_ref(), Dist::Built(BuiltDist::Registry(dist)) if hashed(dist)))
+        let rest = resolution.filter(|dist| match dist {
+            ResolvedDist::Installable { dist, .. } => match dist.as_ref() {
+                Dist::Built(BuiltDist::Registry(dist)) => !self.has(&dist.best_wheel().file),
+                Dist::Source(SourceDist::Registry(dist)) => !self.has(&dist.file),
+                _ => true,
+            },
+            ResolvedDist::Installed { .. } => true,
         });
         gathered.extend(&rest, folder);
         gathered.finish(file)
+    }
+
+    /// Whether a file was hashed here.
+    fn has(&self, dist: &File) -> bool {
+        self.0.contains_key(dist.filename.as_ref() as &str)
     }
 
     /// The hash of a file of this machine that its index has no hash of.
@@ -142,9 +154,11 @@ impl Hashes {
         if let Some(hashes) = entry.get_mut("hashes") {
             if let Some(hashes) = hashes.as_inline_table_mut().filter(|hashes| hashes.is_empty()) {
                 hashes.insert("sha256", Value::from(sha256.as_str()));
+                hashes.fmt();
             }
         } else if !entry.contains_key("hash") {
             entry.insert("hash", Value::from(format!("sha256:{sha256}")));
+            entry.fmt();
         }
     }
 }
@@ -159,4 +173,45 @@ fn digest(path: &Path) -> std::io::Result<String> {
         hasher.update(bytes);
     }
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hashes() -> Hashes {
+        let hashed = Hashed { pin: "my-lib==1.0+a".to_owned(), sha256: "00ff".to_owned() };
+        Hashes([("my_lib-1.0+a-py3-none-any.whl".to_owned(), hashed)].into())
+    }
+
+    #[test]
+    fn requirements_get_what_they_lack() {
+        let text = "my-lib==1.0+a\n    # via other\nother==1.0 \\\n    --hash=sha256:11\n";
+        let expect = "my-lib==1.0+a \\\n    --hash=sha256:00ff\n    # via other\nother==1.0 \\\n    --hash=sha256:11\n";
+        assert_eq!(hashes().in_requirements(text), expect);
+    }
+
+    #[track_caller]
+    fn check(text: &str, expect: &str) {
+        assert_eq!(hashes().in_toml(text).as_deref(), Ok(expect));
+    }
+
+    #[test]
+    fn locks_get_what_they_lack() {
+        let file = "my_lib-1.0+a-py3-none-any.whl";
+        check(
+            &format!("[[package]]\nwheels = [\n    {{ path = \"wheels/{file}\" }},\n]\n"),
+            &format!(
+                "[[package]]\nwheels = [\n    {{ path = \"wheels/{file}\", hash = \"sha256:00ff\" }},\n]\n"
+            ),
+        );
+        check(
+            "[[packages]]\nwheels = [{ url = \"file:///w/my_lib-1.0%2Ba-py3-none-any.whl\", hashes = {} }]\n",
+            "[[packages]]\nwheels = [{ url = \"file:///w/my_lib-1.0%2Ba-py3-none-any.whl\", hashes = { sha256 = \"00ff\" } }]\n",
+        );
+        let known = format!("[[package]]\nwheels = [{{ path = \"{file}\", hash = \"sha256:11\" }}]\n");
+        check(&known, &known);
+        let other = "[[package]]\nwheels = [{ path = \"other-1.0-py3-none-any.whl\" }]\n";
+        check(other, other);
+    }
 }

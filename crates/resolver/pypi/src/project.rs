@@ -11,7 +11,7 @@ use std::str::FromStr as _;
 use imgforge_resolver_core::{Architecture, Artifact, Target};
 use toml::{Table, Value};
 use uv_configuration::Override;
-use uv_distribution_types::{Requirement, RequirementSource, RequiresPython};
+use uv_distribution_types::{Index, IndexUrl, Requirement, RequirementSource, RequiresPython};
 use uv_normalize::PackageName;
 use uv_pep440::VersionSpecifiers;
 use uv_pep508::{MarkerTree, VerbatimUrl};
@@ -19,7 +19,7 @@ use uv_pypi_types::VerbatimParsedUrl;
 use uv_requirements_txt::{RequirementEntry, RequirementsTxtRequirement};
 use uv_resolver::{Lock, Preference, Preferences, PythonRequirement, ResolverEnvironment, ResolverManifest};
 
-use crate::error::{Error, plain};
+use crate::error::{Error, plain, without_credentials};
 use crate::guard::guarded;
 use crate::indexes::{index_error, runtime};
 use crate::local::Hashes;
@@ -39,7 +39,8 @@ const LOCK: &str = "uv.lock";
 /// The pyproject.toml of a project with the requirements that were asked for.
 pub(crate) fn pyproject(asked: &Asked) -> Result<String, Error> {
     let table = manifest(asked)?;
-    toml::to_string(&table).map_err(|error| unsupported(plain(&error)))
+    let text = toml::to_string(&table).map_err(|error| unsupported(plain(&error)))?;
+    Ok(without_credentials(&text))
 }
 
 /// Its uv.lock, which has these artifacts for the target.
@@ -60,7 +61,7 @@ pub(crate) fn lock(asked: &Asked, artifacts: &[Artifact], hashes: &Hashes) -> Re
             .map_err(|error| index_error(file, &error))?;
         runtime(file)?.block_on(universal(asked, &environment, project.path(), artifacts))
     })?;
-    let text = hashes.in_toml(&text).map_err(unsupported)?;
+    let text = without_credentials(&hashes.in_toml(&text).map_err(unsupported)?);
     let lock = folder(file)?.join(LOCK);
     let found = uv_lock(
         &text,
@@ -95,7 +96,8 @@ async fn universal(
     artifacts: &[Artifact],
 ) -> Result<String, Error> {
     let file = &asked.file;
-    let parsed = asked.request.parse(file)?;
+    // In uv's words, as the pyproject.toml has them: a path that was given as a relative one is absolute in these.
+    let parsed = asked.request.parse(file)?.absolute().parse(file)?;
     let requires = requires_python(&asked.target);
     let requires = VersionSpecifiers::from_str(&requires).map_err(|error| unsupported(plain(&error)))?;
     let requires = RequiresPython::from_specifiers(requires);
@@ -127,7 +129,14 @@ async fn universal(
         tags: None,
         hasher: &hasher(),
     };
-    let output = ask(question, locations.clone(), &asked.indexes, file).await?;
+    let output =
+        ask(question, locations.clone(), &asked.indexes, file).await.map_err(|error| match error {
+            Error::Unsatisfiable { file, target, explanation, hints } => {
+                let target = format!("all environments of a uv.lock that has {target}");
+                Error::Unsatisfiable { file, target, explanation, hints }
+            }
+            error => error,
+        })?;
     let folder = folder(file)?;
     let manifest = ResolverManifest::new(
         [],
@@ -158,20 +167,20 @@ fn at_root(text: &str) -> Option<String> {
 fn manifest(asked: &Asked) -> Result<Table, Error> {
     let Asked { request, file, target, indexes } = asked;
     let parsed = request.parse(file)?;
-    let texts = |requirements: &[Requirement]| strings(requirements.iter().map(ToString::to_string));
+    let words = parsed.absolute();
     let mut project = Table::new();
     project.insert("name".to_owned(), NAME.into());
     project.insert("version".to_owned(), "0".into());
     project.insert("requires-python".to_owned(), requires_python(target).into());
-    project.insert("dependencies".to_owned(), texts(&parsed.requirements));
+    project.insert("dependencies".to_owned(), strings(words.requirements));
     let mut uv = Table::new();
     uv.insert("package".to_owned(), false.into());
     uv.insert("environments".to_owned(), strings([marker(target)]));
-    for (key, requirements) in
-        [("constraint-dependencies", &parsed.constraints), ("override-dependencies", &parsed.overrides)]
-    {
+    let narrowed =
+        [("constraint-dependencies", words.constraints), ("override-dependencies", words.overrides)];
+    for (key, requirements) in narrowed {
         if !requirements.is_empty() {
-            uv.insert(key.to_owned(), texts(requirements));
+            uv.insert(key.to_owned(), strings(requirements));
         }
     }
     if let Some(moment) = &parsed.exclude_newer.global {
@@ -189,12 +198,19 @@ fn manifest(asked: &Asked) -> Result<Table, Error> {
     if request.no_build {
         uv.insert("no-build".to_owned(), true.into());
     }
+    // As they were given: uv takes an absolute path in the place of a relative one for another index.
+    let url = |index: &Index, given: &str| match &index.url {
+        IndexUrl::Path(_) => given.to_owned(),
+        url => url.without_credentials().to_string(),
+    };
     let (given, links) = indexes.given(file)?;
+    let texts = indexes.extra.iter().chain(&indexes.index);
     let given: Vec<Value> = given
         .iter()
-        .map(|index| {
+        .zip(texts)
+        .map(|(index, text)| {
             let mut table = Table::new();
-            table.insert("url".to_owned(), index.url().without_credentials().to_string().into());
+            table.insert("url".to_owned(), url(index, text).into());
             if index.default {
                 table.insert("default".to_owned(), true.into());
             }
@@ -205,8 +221,8 @@ fn manifest(asked: &Asked) -> Result<Table, Error> {
         uv.insert("index".to_owned(), Value::Array(given));
     }
     if !links.is_empty() {
-        let links = links.iter().map(|index| index.url().without_credentials().to_string());
-        uv.insert("find-links".to_owned(), strings(links));
+        let texts = links.iter().zip(&indexes.find_links).map(|(index, text)| url(index, text));
+        uv.insert("find-links".to_owned(), strings(texts));
     }
     let tool = Table::from_iter([("uv".to_owned(), Value::Table(uv))]);
     Ok(Table::from_iter([
@@ -223,7 +239,10 @@ fn strings(texts: impl IntoIterator<Item = String>) -> Value {
 fn requires_python(target: &Target) -> String {
     let mut parts = target.python.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    format!(">={},<{major}.{}", target.python, minor + 1)
+    match parts.next().unwrap_or_default() {
+        0 => format!("=={major}.{minor}.*"),
+        patch => format!(">={major}.{minor}.{patch},<{major}.{}", minor + 1),
+    }
 }
 
 /// What a lock can say of the target.
@@ -270,7 +289,8 @@ mod tests {
 
     #[test]
     fn versions_of_python() {
-        check_python("3.9", ">=3.9,<3.10");
+        check_python("3.9", "==3.9.*");
+        check_python("3.12.0", "==3.12.*");
         check_python("3.12.7", ">=3.12.7,<3.13");
     }
 

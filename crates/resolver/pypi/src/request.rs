@@ -8,12 +8,14 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use uv_configuration::{BuildOptions, Constraints, Excludes, NoBinary, NoBuild, Overrides};
 use uv_distribution_types::{Requirement, RequirementSource};
+use uv_pep440::Version;
 use uv_pypi_types::VerbatimParsedUrl;
 use uv_resolver::{
     ExcludeNewer, ExcludeNewerValue, Exclusions, Manifest, Preferences, Prerelease, PrereleaseMode,
 };
+use uv_types::RequestedRequirements;
 
-use crate::error::{Error, plain, plain_text};
+use crate::error::{Error, plain, plain_text, without_credentials};
 use crate::uv_lock::folder;
 
 /// What is to be resolved.
@@ -52,6 +54,7 @@ pub enum Prereleases {
 /// A request that uv understands.
 #[derive(Clone)]
 pub(crate) struct Parsed {
+    request: Request,
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) constraints: Vec<Requirement>,
     pub(crate) overrides: Vec<Requirement>,
@@ -80,6 +83,7 @@ impl Request {
             Prereleases::Explicit => PrereleaseMode::Explicit,
         };
         Ok(Parsed {
+            request: self.clone(),
             requirements: all(&self.requirements)?,
             constraints: all(&self.constraints)?,
             overrides: all(&self.overrides)?,
@@ -94,8 +98,25 @@ impl Request {
 }
 
 impl Parsed {
+    /// The same request in uv's words, whose paths mean the same from anywhere.
+    pub(crate) fn absolute(&self) -> Request {
+        let texts = |requirements: &[Requirement]| requirements.iter().map(ToString::to_string).collect();
+        Request {
+            requirements: texts(&self.requirements),
+            constraints: texts(&self.constraints),
+            overrides: texts(&self.overrides),
+            ..self.request.clone()
+        }
+    }
+
     /// What the resolver is given: the project that has the requirements, or the requirements themselves.
     pub(crate) fn manifest(&self, project: Option<Requirement>, preferences: Preferences) -> Manifest {
+        // What a project requires is allowed what a requirement of one's own is: a pre-release, a URL, a yanked version.
+        let first_hand = project.iter().map(|project| {
+            let (name, version) = (project.name.clone(), Version::new([0]));
+            RequestedRequirements::new(name, version, Box::default(), self.requirements.clone().into(), true)
+        });
+        let first_hand = first_hand.collect();
         let members = project.iter().map(|project| project.name.clone()).collect();
         let name = project.as_ref().map(|project| project.name.clone());
         Manifest::new(
@@ -107,7 +128,7 @@ impl Parsed {
             name,
             members,
             Exclusions::default(),
-            Vec::new(),
+            first_hand,
         )
     }
 }
@@ -115,8 +136,8 @@ impl Parsed {
 fn requirement(text: &str, file: &Path, folder: &Path) -> Result<Requirement, Error> {
     let wrong = |message: String| Error::Requirement {
         file: file.to_owned(),
-        requirement: shown(text),
-        message: plain_text(&message),
+        requirement: without_credentials(&plain_text(text)),
+        message: without_credentials(&plain_text(&message)),
     };
     let parsed = uv_pep508::Requirement::<VerbatimParsedUrl>::parse(text, folder)
         .map_err(|error| wrong(plain(&error.message)))?;
@@ -131,15 +152,6 @@ fn requirement(text: &str, file: &Path, folder: &Path) -> Result<Requirement, Er
     Err(wrong(format!(
         "it is {unsupported}, which has to be built: build a wheel of it and require that by its path or URL"
     )))
-}
-
-/// A requirement as a message may show it: without what could be the credentials of its URL.
-fn shown(text: &str) -> String {
-    let text = plain_text(text);
-    let Some((name, rest)) = text.split_once("://") else { return text };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    format!("{name}://{host}{path}")
 }
 
 /// As uv reads it, but for what depends on this machine's time zone or clock.

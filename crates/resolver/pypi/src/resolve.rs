@@ -10,14 +10,14 @@
 use std::path::{Path, PathBuf};
 
 use imgforge_resolver_core::{Artifact, Target};
-use uv_distribution_types::{HashGeneration, IndexLocations, RequiresPython};
+use uv_distribution_types::{HashGeneration, IndexLocations};
 use uv_resolver::{
     AnnotationStyle, DisplayResolutionGraph, Options, OptionsBuilder, Preferences, PylockToml,
     PythonRequirement, ResolverEnvironment, ResolverOutput,
 };
 use uv_types::HashStrategy;
 
-use crate::error::{Error, plain};
+use crate::error::{Error, plain, plain_text, without_credentials};
 use crate::guard::guarded;
 use crate::indexes::{Indexes, runtime};
 use crate::local::Hashes;
@@ -81,14 +81,10 @@ pub fn resolve(
         let pylock = pylock
             .map_err(|error| plain(&error))
             .and_then(|lock| lock.to_toml().map_err(|error| plain(&error)))
-            .and_then(|text| hashes.in_toml(&text));
-        Ok(Resolution {
-            asked,
-            artifacts,
-            requirements: hashes.in_requirements(&requirements),
-            pylock,
-            hashes,
-        })
+            .and_then(|text| hashes.in_toml(&text))
+            .map(|text| without_credentials(&text));
+        let requirements = without_credentials(&hashes.in_requirements(&requirements));
+        Ok(Resolution { asked, artifacts, requirements, pylock, hashes })
     })
 }
 
@@ -149,7 +145,7 @@ async fn specific(
         options: options(parsed),
         python: PythonRequirement::from_marker_environment(
             &environment.markers,
-            RequiresPython::greater_than_equal_version(environment.python()),
+            environment.requires_python(),
         ),
         environment: ResolverEnvironment::specific(environment.markers.clone()),
         target: environment,
@@ -191,5 +187,5 @@ fn requirements(output: &ResolverOutput, environment: &Environment) -> String {
         index,
         AnnotationStyle::Split,
     );
-    crate::error::plain_text(&text.to_string()) + "\n"
+    plain_text(&text.to_string()) + "\n"
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use uv_client::FlatIndexClient;
-use uv_configuration::BuildOptions;
-use uv_configuration::{NoBinary, NoBuild as NoBuilds};
+use uv_configuration::{BuildOptions, NoBinary, NoBuild as NoBuilds};
 use uv_distribution::DistributionDatabase;
 use uv_distribution_types::{Index, IndexLocations, Name as _};
 use uv_errors::Hint as _;
@@ -48,6 +47,9 @@ pub(crate) async fn ask(
     file: &Path,
 ) -> Result<ResolverOutput, Error> {
     let index_error = |error: &dyn std::error::Error| index_error(file, error);
+    // Of the whole process, and none of uv's previews are on. Unless this was said, uv panics where it looks whether one is; that
+    // it was said before is no harm.
+    let _ = uv_preview::set(uv_preview::Preview::default());
     let (client, cache) = indexes.client(&locations, file).await?;
     let build = question.options.build_options.clone();
     let links = FlatIndexClient::new(client.cached_client(), indexes.connectivity(), &cache)

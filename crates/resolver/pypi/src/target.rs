@@ -1,6 +1,7 @@
 //! A [`Target`] in uv's words: marker values and wheel tags, made without asking an interpreter.
 
 use imgforge_resolver_core::{Architecture, Libc, Target};
+use uv_distribution_types::RequiresPython;
 use uv_pep440::Version;
 use uv_pep508::{MarkerEnvironment, MarkerEnvironmentBuilder};
 use uv_platform_tags::{Arch, Os, Platform, Tags, TagsOptions};
@@ -66,6 +67,11 @@ impl Environment {
         )
         .map_err(|error| Error::Tags { target: words.clone(), message: plain(&error) })?;
         Ok(Self { markers: markers.into(), tags, words })
+    }
+
+    /// As uv counts versions of Python: `3.12` for 3.12.0, else `3.12.7`.
+    pub(crate) fn requires_python(&self) -> RequiresPython {
+        RequiresPython::greater_than_equal_version(&self.python().clone().without_trailing_zeros())
     }
 
     /// `MAJOR.MINOR.PATCH` of the target.
