@@ -4,7 +4,7 @@
 #
 #   tests/systems/builder-cache.sh [--plan] IMGFORGE
 #
-# Fetches 100 MB, from Debian and PyPI. With --plan nothing is fetched or built: what would be made again is asked of the plan.
+# Fetches 250 MB, from Debian, PyPI and crates.io. With --plan nothing is fetched or built: what would be made again is asked of the plan.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -40,10 +40,8 @@ edited() {
 # Edits of images.toml, by builder-cache.py: EDIT [ARGUMENT…].
 rewrite() { judge "$@" < "$scratch/first/images.toml" > images.toml; }
 version_of_reap() { sed -i 's/VERSION = "1.2.0"/VERSION = "1.2.1"/' images.toml; }
-source_of_stamp() {
-    sed -i 's/%10.3f/%12.6f/' extensions/stamp.c
-    sed -i "/stamp.c\", sha256/s/sha256 = \"[^\"]*/sha256 = \"$(sha256sum extensions/stamp.c | cut -d ' ' -f 1)/" images.toml
-}
+source_of_stamp() { sed -i 's/{:10.3}/{:12.6}/' extensions/stamp/src/main.rs; }
+crate_of_stamp() { sed -i '/^name = "time"/,/^checksum/s/^checksum = "..../checksum = "0000/' extensions/stamp/Cargo.lock; }
 # The beginning of a package's hash, in the builder's part of images.lock.
 rehash() { sed -i "1,/^base = \"dev\"/{/name = \"$1\"/s/sha256 = \"..../sha256 = \"0000/}" images.lock; }
 
@@ -67,6 +65,8 @@ if [ "$only_plan" = yes ]; then
     planned "C: another version of one extension" artifact:reap layer:reap
     edited source source_of_stamp
     planned "C: another source of one extension" artifact:stamp layer:stamp
+    edited crate crate_of_stamp
+    planned "C: another crate of one extension" artifact:stamp layer:stamp
     edited pyflakes sed -i '/pyflakes-.*\.whl/s/sha256:..../sha256:0000/' uv.lock
     planned "C: another wheel of one extension" artifact:pyflakes layer:pyflakes
     edited order rewrite reorder
@@ -136,6 +136,8 @@ edited pyflakes newer_pyflakes
 made "C: another version of one extension, by uv lock" artifact:pyflakes layer:pyflakes
 edited version version_of_reap
 made "C: another version of one of ours" artifact:reap layer:reap
+edited source source_of_stamp
+made "C: another source of one in Rust" artifact:stamp layer:stamp
 
 edited order rewrite reorder
 made "D: another order"
