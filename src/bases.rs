@@ -157,6 +157,7 @@ pub fn fetch_layers(
     let opened = ImageSource::open(&base.pinned_transport(), tools.registries, tools.offline);
     let source = opened.map_err(|error| failed(error.into()))?;
     let fetch = |layer: &Descriptor| -> Result<(), Error> {
+        Error::unless_stopped(tools.stop)?;
         let title = base.title(&layer.digest);
         let on_event = |event: imgforge_registry::Event<'_>| {
             (tools.on_progress)(Progress::Transfer {

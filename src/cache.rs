@@ -64,6 +64,8 @@ pub struct Cache<'a> {
     reference: Reference,
     /// Set when the registry did not do what it was asked for: a build does not wait for that once a layer.
     is_lost: Arc<AtomicBool>,
+    /// Set by somebody who wants no more of it.
+    stop: Option<&'a AtomicBool>,
 }
 
 /// What the cache has for a key.
@@ -117,7 +119,13 @@ pub fn repository(text: &str) -> Result<Reference, String> {
 impl<'a> Cache<'a> {
     /// The cache in a repository. `is_lost` is shared by all values that stand for the same one in a run.
     pub fn new(client: &'a Client, reference: Reference, is_lost: Arc<AtomicBool>) -> Self {
-        Self { client, reference, is_lost }
+        Self { client, reference, is_lost, stop: None }
+    }
+
+    /// The same, until somebody sets the flag.
+    #[must_use]
+    pub fn until(self, stop: &'a AtomicBool) -> Self {
+        Self { stop: Some(stop), ..self }
     }
 
     /// Where it is.
@@ -131,7 +139,11 @@ impl<'a> Cache<'a> {
     }
 
     fn repository(&self) -> Repository<'a> {
-        self.client.repository(&self.reference)
+        let repository = self.client.repository(&self.reference);
+        match self.stop {
+            Some(stop) => repository.until(stop),
+            None => repository,
+        }
     }
 
     /// What there is for a key, and the listing in the store; nothing when there is nothing, or nothing that can be used.

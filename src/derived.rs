@@ -181,7 +181,7 @@ fn run(
         media_type: made.record.media_type.clone(),
     }));
     (tools.on_progress)(Progress::Building(script.title));
-    let sandbox = Sandbox::new(tools.store).map_err(|error| failed(error.into()))?;
+    let sandbox = Sandbox::new(tools.store).map_err(|error| failed(error.into()))?.until(tools.stop);
     if script.needs_owners && !sandbox.has_owners() {
         return Err(failed(Box::new(NoOwners)));
     }

@@ -1,17 +1,22 @@
+mod kind;
+
 use std::io;
 use std::path::PathBuf;
 
 use imgforge_layer::{FilesError, TreeError, TreePath, WriteError};
 use imgforge_oci::{Digest, ParseDigestError};
+use imgforge_registry::AuthError;
 use imgforge_store::StoreError;
 
 use crate::config::ConfigError;
-use crate::fetch::FetchError;
+use crate::fetch::{CredentialsError, FetchError, MirrorError};
 use crate::images_lock::ImagesLockError;
 use crate::plan::OverBudget;
 use crate::push::DestinationError;
 use crate::survey::SurveyError;
 use crate::transport::TransportError;
+
+pub use kind::{Kind, story};
 
 /// Why a request failed.
 ///
@@ -335,6 +340,79 @@ pub enum Error {
         /// What would change.
         difference: String,
     },
+    /// There is no images.toml.
+    #[error("there is no {}", file.display())]
+    NoProject {
+        /// Where it was looked for.
+        file: PathBuf,
+    },
+    /// Neither HOME nor another place for the store is known.
+    #[error("there is no place for the store: neither IMGFORGE_STORE nor XDG_CACHE_HOME nor HOME is set")]
+    NoStore,
+    /// netrc or a variable of the environment.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A file with credentials for registries.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// A variable of the environment that is not text; its value is a secret.
+    #[error("the variable {name} is not UTF-8")]
+    NotText {
+        /// Its name.
+        name: String,
+    },
+    /// A mirror of images.toml.
+    #[error("[settings], mirrors")]
+    Mirror(#[from] MirrorError),
+    /// The cache of layers names no repository.
+    #[error("the cache of layers: {problem}")]
+    CacheName {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The folder that an output is to be put into is missing.
+    #[error("there is no folder {} for {}", folder.display(), file.display())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// The output.
+        file: PathBuf,
+    },
+    /// images.lock is going to change, and can't.
+    #[error("images.lock changes, and can't be written in {}; no output was written", folder.display())]
+    NoLock {
+        /// The project's folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// One output can't be written, after others were.
+    #[error("can't write {what}; already written: {}", written.join(", "))]
+    HalfDone {
+        /// What failed.
+        what: String,
+        /// What is there.
+        written: Vec<String>,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// Docker's archives have no place for an image for several platforms.
+    #[error("{image} is for several platforms, and an archive for `docker load` holds one under a name")]
+    Platforms {
+        /// The image's name.
+        image: String,
+    },
+    /// Something is to be sent, and the network is out of bounds.
+    #[error("--offline leaves no way to a registry")]
+    OfflinePush,
+    /// It is asked what would be sent of images that images.lock does not know.
+    #[error("images.lock does not say what would come out")]
+    NotRecorded,
+    /// Somebody wanted no more of it.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl Error {
@@ -397,6 +475,24 @@ impl Error {
             ),
             Self::Locked { .. } => {
                 Some("run `imgforge build` without `--locked` and commit images.lock".to_owned())
+            }
+            Self::NoProject { .. } => {
+                Some("run it in the project's folder or give the path of images.toml".to_owned())
+            }
+            Self::NoStore => Some("say where with `--store DIR`".to_owned()),
+            Self::NoFolder { folder, .. } => Some(format!("make it: `mkdir -p {}`", folder.display())),
+            Self::NoLock { .. } => Some(
+                "let the folder be written to, or, where images.lock must not change, build with `--locked`"
+                    .to_owned(),
+            ),
+            Self::HalfDone { what, source, .. } => {
+                source.hint().or_else(|| Some(format!("let {what} be written, and build again")))
+            }
+            Self::Platforms { .. } => {
+                Some("name one of the `platforms` in [settings], or write `--archive`".to_owned())
+            }
+            Self::NotRecorded => {
+                Some("run `imgforge build` first, and push what it made".to_owned())
             }
             _ => None,
         }

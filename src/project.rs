@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use fs_err as fs;
 use globset::Glob;
@@ -75,6 +76,8 @@ pub struct Tools<'a> {
     pub takes_at_once: bool,
     /// Called with what a failed build has left, to look around in it.
     pub shell: Option<OnFailure<'a>>,
+    /// Set by somebody who wants no more of it.
+    pub stop: &'a Arc<AtomicBool>,
     /// Who is told.
     pub on_progress: OnProgress<'a>,
 }
@@ -206,6 +209,7 @@ impl Project {
             cache: tools.cache,
             now: tools.host.now,
             vouched: tools.vouched,
+            stop: tools.stop,
             on_progress: tools.on_progress,
         }
     }

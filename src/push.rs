@@ -69,7 +69,7 @@ pub enum Step<'a> {
     },
 }
 
-/// Sends an image. `provide` is asked to put blobs into the store that the registry lacks.
+/// Sends an image, until somebody sets `stop`. `provide` is asked to put blobs into the store that the registry lacks.
 ///
 /// # Errors
 /// [`Error::Push`] with what the registry says; an error of `provide`.
@@ -77,12 +77,13 @@ pub fn push(
     client: &Client,
     store: &Store,
     image: &Outgoing,
+    stop: &AtomicBool,
     provide: &dyn Fn(&[Descriptor]) -> Result<(), Error>,
     on_step: &(dyn Fn(Step<'_>) + Sync),
 ) -> Result<Moved, Error> {
     let failed =
         |source: imgforge_registry::Error| Error::Push { to: image.to.to_string(), source: Box::new(source) };
-    let repository = client.repository(&image.to);
+    let repository = client.repository(&image.to).until(stop);
     let Asked { mut moved, lacking, is_there } = ask(client, image)?;
     if is_there {
         return Ok(moved);

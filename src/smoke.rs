@@ -67,7 +67,7 @@ pub fn run(
     project.fetch_base_layers(tools, finished, &|_| true)?;
     let failed = |image: &str, source| Error::Smoke { image: image.to_owned(), source };
     let first = tested.first().map_or("", |finished| finished.name.as_str());
-    let sandbox = Sandbox::new(tools.store).map_err(|source| failed(first, source))?;
+    let sandbox = Sandbox::new(tools.store).map_err(|source| failed(first, source))?.until(tools.stop);
     let mut jobs = Vec::new();
     for finished in tested {
         let Some(table) = project.config.images.get(&finished.name) else { continue };

@@ -9,10 +9,10 @@
 mod exchange;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,8 @@ pub struct Workshop<'a> {
     pub now: u64,
     /// Whose layers may stay in the cache. Without it, all layers are to be in the store.
     pub vouched: Option<&'a Vouched>,
+    /// Set by somebody who wants no more of it: no layer is begun any more, and those under way are left.
+    pub stop: &'a AtomicBool,
     /// Who is told.
     pub on_progress: OnProgress<'a>,
 }
@@ -204,9 +206,13 @@ impl Workshop<'_> {
     pub fn fetch_inputs(&self, inputs: &[Input]) -> Result<(), Error> {
         self.fetch_built(inputs)?;
         let requests = self.requests(inputs.iter().cloned())?;
-        let on_event =
-            |request: &Request, event: Event<'_>| (self.on_progress)(Progress::Fetch(request, event));
-        Ok(self.fetcher.fetch_all(self.store, &requests, &on_event)?)
+        // Its own, since a failure sets it.
+        let stop = AtomicBool::new(false);
+        let on_event = |request: &Request, event: Event<'_>| {
+            stop.fetch_or(self.stop.load(Ordering::Relaxed), Ordering::Relaxed);
+            (self.on_progress)(Progress::Fetch(request, event));
+        };
+        Ok(self.fetcher.fetch_all_until(&stop, self.store, &requests, &on_event)?)
     }
 
     /// What is in a layer, unit by unit.
@@ -214,7 +220,7 @@ impl Workshop<'_> {
     /// # Errors
     /// As for any reading of the store, or when the listing is not one.
     pub fn listing(&self, record: &LayerRecord) -> Result<Listing, Error> {
-        let text = std::io::read_to_string(self.store.open_blob(&record.listing)?)?;
+        let text = io::read_to_string(self.store.open_blob(&record.listing)?)?;
         Listing::parse(&text)
     }
 
@@ -239,8 +245,8 @@ impl Workshop<'_> {
     pub fn write(&self, spec: &LayerSpec, tree: &Tree, listing: &Listing) -> Result<LayerRecord, Error> {
         let mut writer = self.store.writer()?;
         let tell = |bytes| (self.on_progress)(Progress::Written(spec, bytes));
-        let mut counted = Counted { out: &mut writer, untold: 0, tell: &tell };
-        let written = write_layer(tree, spec.codec, spec.epoch, &mut counted)
+        let mut watched = Watched { out: &mut writer, stop: self.stop, untold: 0, tell: &tell };
+        let written = write_layer(tree, spec.codec, spec.epoch, &mut watched)
             .map_err(|source| Error::Layer { layer: spec.title(), source })?;
         self.check_against_lock(spec, written.digest)?;
         writer.commit(written.digest, written.size)?;
@@ -323,7 +329,7 @@ impl Workshop<'_> {
         let deferred = Mutex::new(Vec::new());
         let stop = AtomicBool::new(false);
         let work = |index: usize, spec: &LayerSpec| {
-            if stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
                 return;
             }
             match self.make_unless_busy(spec) {
@@ -358,8 +364,16 @@ impl Workshop<'_> {
                     }
                 };
                 start(gate.ready());
-                while let Ok(digest) = receiver.recv() {
-                    start(gate.arrived(&digest));
+                loop {
+                    match receiver.recv_timeout(TICK) {
+                        Ok(digest) => start(gate.arrived(&digest)),
+                        // Somebody has to look, while nothing arrives, whether anything is still wanted.
+                        Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
                 }
             });
             fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -368,6 +382,7 @@ impl Workshop<'_> {
         // What failed is told before what could not be fetched: it came first.
         if !results.iter().any(|(_, result)| result.is_err()) {
             fetched?;
+            Error::unless_stopped(self.stop)?;
             for (index, spec) in deferred.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
                 results.push((index, self.make_or_wait(&spec)));
             }
@@ -418,19 +433,26 @@ impl Workshop<'_> {
 pub fn listing_of(store: &Store, key: &str, digest: Digest) -> Result<Option<Listing>, Error> {
     let record: Option<LayerRecord> = store.record(&bucket(), key)?;
     let Some(record) = record.filter(|record| record.digest == digest) else { return Ok(None) };
-    let text = std::io::read_to_string(store.open_blob(&record.listing)?)?;
+    let text = io::read_to_string(store.open_blob(&record.listing)?)?;
     Listing::parse(&text).map(Some)
 }
 
-/// Tells how many bytes go through it, a megabyte at a time.
-struct Counted<'a, W> {
+/// How often it is looked whether anything is still wanted.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Tells how many bytes go through it, a megabyte at a time, and fails when somebody wants no more of them.
+struct Watched<'a, W> {
     out: &'a mut W,
+    stop: &'a AtomicBool,
     untold: u64,
     tell: &'a (dyn Fn(u64) + Sync),
 }
 
-impl<W: Write> Write for Counted<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("not wanted any more"));
+        }
         let written = self.out.write(bytes)?;
         self.untold += written as u64;
         if self.untold >= 1 << 20 {
@@ -439,7 +461,7 @@ impl<W: Write> Write for Counted<'_, W> {
         Ok(written)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
@@ -605,7 +627,7 @@ impl Listing {
                 _ => None,
             };
             // The store has verified the blob: what can't be read was written by another version.
-            let entry = entry.ok_or_else(|| std::io::Error::other("the listing of a layer can't be read"))?;
+            let entry = entry.ok_or_else(|| io::Error::other("the listing of a layer can't be read"))?;
             if let Some((_, entries)) = listing.units.last_mut() {
                 entries.push(entry);
             }

@@ -71,7 +71,7 @@ pub(super) fn build(
     }
     let line = imgforge_artifact::receipt::line(inputs);
     (tools.on_progress)(Progress::Building(&line));
-    let sandbox = Sandbox::new(tools.store).map_err(|error| job.failed(error))?;
+    let sandbox = Sandbox::new(tools.store).map_err(|error| job.failed(error))?.until(tools.stop);
     let (mut root, layers) = root(context, job, environments, &sandbox)?;
     let mut work = Work::new(context, job, environments, project)?;
     let written = job.table.limits.over(&context.config.settings.limits);
@@ -268,6 +268,7 @@ fn root(
         cache: tools.cache,
         now: tools.host.now,
         vouched: None,
+        stop: tools.stop,
         on_progress: tools.on_progress,
     };
     let made = workshop.make(&specs)?;

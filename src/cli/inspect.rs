@@ -202,7 +202,7 @@ fn shares(bytes: u64, mut sizes: Vec<(String, u64)>) -> Option<Vec<(String, u64)
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        return Err(Failure::NoFolder { folder: folder.to_owned(), file: file.to_owned() });
+        return Err(imgforge::Error::NoFolder { folder: folder.to_owned(), file: file.to_owned() }.into());
     }
     let mut draft = tempfile::Builder::new()
         .prefix(".imgforge.")

@@ -1,13 +1,13 @@
 use std::collections::BTreeSet;
 
 use imgforge::images_lock::{EnvironmentPins, ImagesLock};
+use imgforge::outcome::difference;
 use imgforge::project::Prepared;
 use imgforge::{Error, bases};
 use imgforge_oci::Digest;
 use serde_json::json;
 
 use super::args::{Global, Lock};
-use super::outcome::difference;
 use super::session::{Failure, Session, print_json};
 
 pub(crate) fn run(global: &Global, args: Lock) -> Result<(), Failure> {

@@ -22,7 +22,6 @@ mod test;
 mod vendor;
 mod verify;
 
-use std::error::Error as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -65,16 +64,7 @@ fn run(args: Args) -> Result<(), Failure> {
 
 /// The error, what caused it, and what mends it. An error is told even with `--quiet`: it is not progress.
 fn report(failure: &Failure) {
-    let mut text = format!("error: {failure}\n");
-    let mut source = failure.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Errors that only pass another on have its text.
-        if !text.trim_end().ends_with(&cause_text) {
-            text.push_str(&format!("  caused by: {}\n", cause_text.replace('\n', "\n  ")));
-        }
-        source = cause.source();
-    }
+    let mut text = format!("error: {}\n", imgforge::story(failure));
     if let Some(hint) = failure.hint() {
         text.push_str(&format!("hint: {hint}\n"));
     }

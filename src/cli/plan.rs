@@ -1,84 +1,19 @@
 use std::collections::BTreeSet;
 
-use imgforge::Error;
-use imgforge::against::{Before, Layer, Shipment, Size};
+use imgforge::against::{Before, Layer, Shipment};
 use imgforge::artifacts::Resolved;
 use imgforge::bases::BaseImage;
+use imgforge::forecast::{self, Fate, ToFetch};
 use imgforge::images_lock::OutcomeLayer;
 use imgforge::project::{Prepared, PreparedImage};
 use imgforge::unit::LayerSpec;
-use imgforge::workshop::LayerRecord;
-use imgforge_oci::{Descriptor, Digest};
+use imgforge_oci::Descriptor;
 use serde_json::json;
 
 use super::against;
 use super::args::{Global, Plan};
 use super::format;
 use super::session::{Failure, Session, print, print_json};
-
-/// What becomes of a layer.
-struct Fate<'a> {
-    spec: &'a LayerSpec,
-    record: Option<LayerRecord>,
-    /// Whether it would come from the cache.
-    is_taken: bool,
-    /// The size that is known: of the layer itself, from the cache, or from an earlier build that images.lock tells of.
-    size: Option<u64>,
-    /// Inputs that are neither in the store nor on this host.
-    fetch: ToFetch,
-}
-
-/// What would come over the network.
-#[derive(Clone, Copy, Default)]
-struct ToFetch {
-    files: usize,
-    /// Bytes of those whose size is known.
-    bytes: u64,
-    /// Files whose size no lock tells.
-    unsized_files: usize,
-}
-
-impl ToFetch {
-    fn sum(all: impl Iterator<Item = Self>) -> Self {
-        all.fold(Self::default(), |a, b| Self {
-            files: a.files + b.files,
-            bytes: a.bytes + b.bytes,
-            unsized_files: a.unsized_files + b.unsized_files,
-        })
-    }
-
-    fn text(&self) -> String {
-        match self.unsized_files {
-            0 => format!("{} files to fetch ({})", self.files, format::bytes(self.bytes)),
-            some => format!(
-                "{} files to fetch ({}, without the {some} whose size the lock does not tell)",
-                self.files,
-                format::bytes(self.bytes)
-            ),
-        }
-    }
-}
-
-impl Fate<'_> {
-    /// The layer, for a comparison.
-    fn layer(&self) -> Layer {
-        Layer {
-            title: self.spec.title(),
-            key: self.spec.key.clone(),
-            digest: self.record.as_ref().map(|record| record.digest),
-            size: self.size.map_or_else(|| Size::of_inputs(self.spec), Size::Known),
-        }
-    }
-
-    fn word(&self) -> &'static str {
-        match (&self.record, self.fetch.files) {
-            (Some(_), _) => "reuse",
-            (None, _) if self.is_taken => "take",
-            (None, 0) => "make",
-            (None, _) => "fetch and make",
-        }
-    }
-}
 
 /// The layers of a base that is an image.
 struct Below<'a> {
@@ -129,29 +64,8 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     let mut lock = session.project.lock.clone();
     let prepared = session.with_tools(|tools| session.project.prepare(tools, &mut lock))?;
     let planned = prepared.plan(&session.project.config)?;
-    let (records, cached) = session.with_tools(|tools| {
-        let workshop = session.project.workshop(tools, &prepared);
-        let records = workshop.look_up(&planned.specs)?;
-        let missing: Vec<_> =
-            planned.specs.iter().zip(&records).filter(|(_, record)| record.is_none()).collect();
-        let cached = workshop.in_cache(&missing.into_iter().map(|(spec, _)| spec).collect::<Vec<_>>())?;
-        Ok((records, cached))
-    })?;
-    let fates = planned
-        .specs
-        .iter()
-        .zip(records)
-        .map(|(spec, record)| {
-            let locked = session.project.lock.layer(&spec.key).map(|layer| layer.size);
-            let taken = cached.get(&spec.key).copied();
-            let size = record.as_ref().map(|record| record.size).or(taken).or(locked);
-            let fetch = match (&record, taken) {
-                (None, None) => to_fetch(&session, spec, &mut BTreeSet::new())?,
-                _ => ToFetch::default(),
-            };
-            Ok(Fate { spec, record, is_taken: taken.is_some(), size, fetch })
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let fates =
+        session.observed(|session, observer| forecast::forecast(session, observer, &prepared, &planned))?;
 
     let mut text = String::new();
     let mut images = Vec::new();
@@ -224,7 +138,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     // A file that several layers are made from is fetched once.
     let mut seen = BTreeSet::new();
     let made_here = all.iter().filter(|fate| fate.record.is_none() && !fate.is_taken);
-    let fetched = made_here.map(|fate| to_fetch(&session, fate.spec, &mut seen));
+    let fetched = made_here.map(|fate| forecast::to_fetch(&session, fate.spec, &mut seen));
     let fetch = ToFetch::sum(fetched.collect::<Result<Vec<_>, _>>()?.into_iter());
     let totals = json!({
         "layers": all.len(),
@@ -255,7 +169,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         all.len(),
         reused.len(),
         format::bytes(bytes(&reused)),
-        fetch.text(),
+        fetch_text(&fetch),
     ));
     text.push_str(&against::total(args.against.as_deref().unwrap_or("images.lock"), &shipment));
     print(&text)
@@ -317,23 +231,15 @@ fn artifact_json(artifact: &Resolved) -> serde_json::Value {
     })
 }
 
-/// The inputs of a layer that would come over the network, but for those that were seen.
-fn to_fetch(session: &Session, spec: &LayerSpec, seen: &mut BTreeSet<Digest>) -> Result<ToFetch, Failure> {
-    let vendor = session.project.folder.join(&session.project.config.settings.vendor);
-    let mut fetch = ToFetch::default();
-    for input in spec.units.iter().flat_map(|unit| unit.inputs()) {
-        let digest = Digest::from_hex(&input.sha256).map_err(Error::Digest)?;
-        let here = !seen.insert(digest)
-            || vendor.join(&input.file).is_file()
-            || matches!(&input.place, imgforge::unit::Place::Path(path) if path.is_file())
-            || session.store.contains(&digest)?;
-        if !here {
-            fetch.files += 1;
-            fetch.bytes += input.size.unwrap_or(0);
-            fetch.unsized_files += usize::from(input.size.is_none());
-        }
+fn fetch_text(fetch: &ToFetch) -> String {
+    match fetch.unsized_files {
+        0 => format!("{} files to fetch ({})", fetch.files, format::bytes(fetch.bytes)),
+        some => format!(
+            "{} files to fetch ({}, without the {some} whose size the lock does not tell)",
+            fetch.files,
+            format::bytes(fetch.bytes)
+        ),
     }
-    Ok(fetch)
 }
 
 fn layer_json(fate: &Fate<'_>) -> serde_json::Value {

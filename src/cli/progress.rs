@@ -4,6 +4,7 @@ mod screen;
 
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -59,12 +60,15 @@ impl Progress {
         self.on_screen(Screen::clear);
     }
 
-    /// Shows that something without parts is being done.
-    pub(crate) fn during<T>(&self, what: &str, work: impl FnOnce() -> T) -> T {
-        self.on_screen(|screen| screen.begin(what.to_owned(), "", &format::plain(what), None, 0));
-        let done = work();
-        self.on_screen(|screen| screen.finish(what));
-        done
+    /// Shows that an output is being written.
+    pub(crate) fn begin_writing(&self, path: &Path) {
+        let what = format!("writing {}", path.display());
+        self.on_screen(|screen| screen.begin(what.clone(), "", &format::plain(&what), None, 0));
+    }
+
+    /// It is written.
+    pub(crate) fn finish_writing(&self, path: &Path) {
+        self.on_screen(|screen| screen.finish(&format!("writing {}", path.display())));
     }
 
     /// Bytes of a blob that were fetched so far.

@@ -5,9 +5,10 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use imgforge_store::Store;
 
@@ -17,6 +18,15 @@ use crate::supervisor::{self, NAME};
 
 /// Whether this program can be executed anew as a supervisor.
 static READY: AtomicBool = AtomicBool::new(false);
+
+/// The program that is executed instead of this one.
+static PROGRAM: RwLock<Option<PathBuf>> = RwLock::new(None);
+
+/// Names the program that makes the sandboxes of a process in which [`init_if_asked`] can't be called first thing, such
+/// as a Python interpreter: it has to call it.
+pub fn launch_with(program: &Path) {
+    *PROGRAM.write().unwrap_or_else(PoisonError::into_inner) = Some(program.to_owned());
+}
 
 /// Becomes a part of a sandbox if this process was started for that, and else returns at once.
 ///
@@ -31,7 +41,7 @@ pub fn init_if_asked() {
 
 /// A supervisor at work. Dropped, it is gone before this returns, and the sandbox with it.
 pub(crate) struct Supervisor {
-    program: std::path::PathBuf,
+    program: PathBuf,
     child: Child,
     control: UnixStream,
     is_waited_for: bool,
@@ -45,7 +55,8 @@ impl Supervisor {
         job: &Job,
         data: OwnedFd,
     ) -> Result<Self, Error> {
-        let program = match program {
+        let other = PROGRAM.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let program = match program.or(other.as_deref()) {
             Some(program) => program,
             None if READY.load(Ordering::Acquire) => Path::new("/proc/self/exe"),
             None => return Err(Error::NotReady),

@@ -55,6 +55,6 @@ mod watch;
 
 pub use command::{Command, Exit, Finished, Joined, Limit, Limits, Network, Outputs, User};
 pub use error::Error;
-pub use launch::init_if_asked;
+pub use launch::{init_if_asked, launch_with};
 pub use run::Kept;
 pub use sandbox::{Layer, Root, Sandbox};

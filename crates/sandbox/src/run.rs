@@ -5,11 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use imgforge_layer::{Content, Entry, Kind, Source, Tree, TreePath};
 use imgforge_store::{Folder, HashingWriter};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::command::BUILD_USER;
 use crate::launch::Supervisor;
@@ -168,7 +169,7 @@ impl Sandbox {
         };
         let supervisor = Supervisor::start(self.program.as_deref(), &self.store, &job, write)?;
         let mut heard = Heard::default();
-        let listened = listen(&supervisor, read, log.as_mut(), &mut heard);
+        let listened = listen(&supervisor, self.stop.as_deref(), read, log.as_mut(), &mut heard);
         if is_interactive {
             take_terminal();
         }
@@ -250,9 +251,13 @@ impl Heard {
     }
 }
 
+/// How often it is looked whether the command is still wanted.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
 /// Listens to the command and to the sandbox's processes until nobody is left to say anything.
 fn listen(
     supervisor: &Supervisor,
+    stop: Option<&AtomicBool>,
     mut output: Option<io::PipeReader>,
     mut log: Option<&mut Log<'_>>,
     heard: &mut Heard,
@@ -266,7 +271,10 @@ fn listen(
         if let Some(output) = &output {
             fds.push(PollFd::new(output, PollFlags::IN));
         }
-        match poll(&mut fds, None) {
+        if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            supervisor.stop();
+        }
+        match poll(&mut fds, stop.map(|_| &TICK)) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result.map_err(|source| Error::io("poll", source.into()))?,
         };

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Seek as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use imgforge_layer::{Codec, Entry, TreePath, write_layer};
 use imgforge_oci::{Compression, DiffId};
@@ -29,6 +29,8 @@ pub struct Sandbox {
     pub(crate) ids: Ids,
     pub(crate) program: Option<PathBuf>,
     pub(crate) copies: bool,
+    /// Set by somebody who wants no more of what runs.
+    pub(crate) stop: Option<Arc<AtomicBool>>,
 }
 
 /// A layer of a root filesystem.
@@ -65,7 +67,7 @@ impl Sandbox {
     /// As for any reading of the store.
     pub fn new(store: &Store) -> Result<Self, Error> {
         let ids = Ids::of_this_process().map_err(|source| Error::io("/proc/self", source))?;
-        let sandbox = Self { store: store.clone(), ids, program: None, copies: false };
+        let sandbox = Self { store: store.clone(), ids, program: None, copies: false, stop: None };
         // Whatever is in the way of that is no reason to build nothing.
         let _ = sandbox.remove_abandoned();
         Ok(sandbox)
@@ -76,6 +78,13 @@ impl Sandbox {
     #[must_use]
     pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = Some(program.into());
+        self
+    }
+
+    /// Ends what runs when somebody sets the flag: with [`Error::Died`], which whoever set it expects.
+    #[must_use]
+    pub fn until(mut self, stop: &Arc<AtomicBool>) -> Self {
+        self.stop = Some(Arc::clone(stop));
         self
     }
 
