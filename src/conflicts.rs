@@ -264,11 +264,11 @@ impl Below {
         };
         let error = match self.0.get(path) {
             Some((_, _, what)) if (*what == What::Folder) != is_folder => covered(path),
-            Some((Rank::Packages | Rank::Environment | Rank::Artifacts | Rank::Links, _, _))
-                if !is_folder =>
-            {
-                covered(path)
-            }
+            Some((
+                Rank::Packages | Rank::CondaPackages | Rank::Environment | Rank::Artifacts | Rank::Links,
+                _,
+                _,
+            )) if !is_folder => covered(path),
             _ => None,
         };
         match error.or_else(|| covered(&self.stump(path)?)) {
@@ -317,7 +317,7 @@ pub(crate) fn are_here(layers: &[(LayerSpec, Made)]) -> bool {
 }
 
 /// The bucket of layers whose application files and artifacts were found good.
-const GOOD_FILES: &str = "files/2";
+const GOOD_FILES: &str = "files/3";
 
 fn tree_path(path: &str) -> Result<TreePath, Error> {
     TreePath::new(path).map_err(|source| Error::Tree { what: "a disputed path".to_owned(), source })

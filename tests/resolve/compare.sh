@@ -11,7 +11,8 @@ cd "$(dirname "$0")/../.."
 
 PYTHON=${PYTHON:-python3}
 if [ -z "${RESOLVE:-}" ]; then
-    cargo build --quiet --workspace --example resolve
+    # As the tests have it: `cargo build` would choose other features, and compile everything anew.
+    cargo test --quiet --workspace --no-run --example resolve
     target=$(cargo metadata --format-version 1 --no-deps | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     RESOLVE=$target/debug/examples/resolve
 fi

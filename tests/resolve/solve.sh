@@ -15,7 +15,7 @@ environment=$HOME/.cache/imgforge-tools/rattler
 "$environment/bin/python" -c 'import rattler' 2>/dev/null ||
     "$environment/bin/python" -m pip install --quiet 'py-rattler==0.28.0'
 if [ -z "${SOLVE:-}" ]; then
-    cargo build --quiet --workspace --example solve
+    cargo test --quiet --workspace --no-run --example solve
     target=$(cargo metadata --format-version 1 --no-deps | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
     SOLVE=$target/debug/examples/solve
 fi
