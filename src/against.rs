@@ -5,11 +5,50 @@
 //! sizes go before anything is made.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
+use fs_err as fs;
 use imgforge_oci::{Descriptor, Digest, Platform};
 
+use crate::error::Error;
+use crate::forecast::Fate;
 use crate::images_lock::{ImagesLock, Outcome, OutcomeLayer};
+use crate::project::{PreparedImage, Project};
 use crate::unit::LayerSpec;
+
+/// Reads what is compared with: an images.lock, or what git has of the project's as of a commit.
+///
+/// # Errors
+/// [`Error::Against`].
+pub fn read(against: &str, folder: &Path) -> Result<ImagesLock, Error> {
+    let failed = |problem: String| Error::Against { against: against.to_owned(), problem };
+    let text = match Path::new(against).is_file() {
+        true => fs::read_to_string(against).map_err(|error| failed(error.to_string()))?,
+        false => of_commit(against, folder).map_err(failed)?,
+    };
+    ImagesLock::parse(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// `git show REV:./images.lock`, in the project's folder; or what stands in the way.
+fn of_commit(revision: &str, folder: &Path) -> Result<String, String> {
+    // A commit is no option, whatever it is called.
+    if revision.starts_with('-') || revision.is_empty() {
+        return Err("there is no such file, and no commit is called so".to_owned());
+    }
+    let object = format!("{revision}:./images.lock");
+    let output =
+        Command::new("git").args(["show", "--no-textconv", &object]).current_dir(folder).output().map_err(
+            |error| format!("there is no such file, and git can't be asked for a commit: {error}"),
+        )?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.lines().next().unwrap_or_default().trim_start_matches("fatal: ");
+        let plain: String = said.chars().filter(|char| !char.is_control()).collect();
+        return Err(format!("there is no such file, and git says: {plain}"));
+    }
+    String::from_utf8(output.stdout).map_err(|_| "its images.lock is no text".to_owned())
+}
 
 /// A layer that an image is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +137,33 @@ impl<'l> Before<'l> {
         self.lock.images.get(&(name.to_owned(), platform.to_string()))
     }
 
-    /// Compares an image with itself. `config` is what it would have besides its layers, as far as that is known, and `manifest` the digest
-    /// of its manifest.
+    /// Compares a planned image, whose layers' fates are known, with itself.
+    ///
+    /// Where images.lock is up to date, its record counts: it has what settles disputes between packages, too, which is not
+    /// planned.
+    ///
+    /// # Errors
+    /// [`Error::Oci`] for a value that an image config can't hold.
+    pub fn planned(
+        &self,
+        project: &Project,
+        image: &PreparedImage,
+        fates: &[&Fate<'_>],
+    ) -> Result<Comparison, Error> {
+        let specs: Vec<&LayerSpec> = fates.iter().map(|fate| fate.spec).collect();
+        let recorded = project.recorded(image, &specs, &project.lock)?;
+        let key = (image.name.clone(), image.platform.to_string());
+        let layers = match recorded.as_ref().and_then(|_| project.lock.images.get(&key)) {
+            Some(outcome) => outcome.layers.iter().map(Layer::recorded).collect::<Vec<_>>(),
+            None => fates.iter().map(|fate| fate.layer()).collect(),
+        };
+        let described =
+            recorded.map(|image| (image.manifest().descriptor().digest, image.config().descriptor().clone()));
+        Ok(self.compare(self.image(&image.name, &image.platform), &layers, described))
+    }
+
+    /// Compares an image with itself. `described` are the digest of its manifest and what its configuration is, as far as they are
+    /// known.
     pub fn compare(
         &self,
         before: Option<&Outcome>,

@@ -166,6 +166,14 @@ pub enum Error {
         /// The names of all images.
         images: String,
     },
+    /// Nothing that can be compared with.
+    #[error("--against {against}: {problem}")]
+    Against {
+        /// As it is written.
+        against: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A value of `--set` that no image has.
     #[error("--set {axis}={value}: {}", Self::of_axis(axis, known))]
     NoValue {
@@ -467,6 +475,10 @@ impl Error {
                 "a link's target is relative to the folder that the link is in; `imgforge inspect` shows packages".to_owned(),
             ),
             Self::BehindLink { behind, .. } => Some(format!("write {behind} in images.toml")),
+            Self::Against { .. } => Some(
+                "give the path of an images.lock, or a commit of this repository that has one, such as HEAD"
+                    .to_owned(),
+            ),
             Self::Strips { .. } => Some("use the same `strip` in more images".to_owned()),
             Self::OverBudget(_) => Some("raise `layer-budget` in [settings] (127 at most)".to_owned()),
             Self::NotReproduced { .. } => Some(

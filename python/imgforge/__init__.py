@@ -21,6 +21,7 @@ from imgforge._errors import (
     StoreError,
 )
 from imgforge._imgforge import (
+    Change,
     Config,
     Conflict,
     Image,
@@ -33,6 +34,7 @@ from imgforge._imgforge import (
     Progress,
     Pushed,
     Resolution,
+    Shipment,
     __version__,
     read_lock,
     resolve,
@@ -41,6 +43,7 @@ from imgforge._imgforge import (
 
 __all__ = [
     "BuildError",
+    "Change",
     "Config",
     "ConfigError",
     "Conflict",
@@ -60,6 +63,7 @@ __all__ = [
     "RegistryError",
     "Resolution",
     "ResolveError",
+    "Shipment",
     "StoreError",
     "__version__",
     "read_lock",

@@ -3,6 +3,7 @@ from os import PathLike
 from typing import Literal, final
 
 __all__ = [
+    "Change",
     "Config",
     "Conflict",
     "Image",
@@ -15,6 +16,7 @@ __all__ = [
     "Progress",
     "Pushed",
     "Resolution",
+    "Shipment",
     "__version__",
     "read_lock",
     "resolve",
@@ -72,6 +74,7 @@ class Config:
         images: Sequence[str] | None = None,
         *,
         values: dict[str, str] | None = None,
+        against: str | None = None,
     ) -> Plan:
         """Says what a build would do.
 
@@ -79,6 +82,8 @@ class Config:
 
         :param images: names or patterns of images (``runtime*``); all by default.
         :param values: only images with these values of the matrix: ``{"python": "3.12"}``.
+        :param against: what is shipped is what this images.lock does not record: its path, or a commit of git's that has
+            one; by default the project's own.
         """
 
     def build(
@@ -283,6 +288,46 @@ class Plan:
     @property
     def fetch_bytes(self) -> int:
         """Bytes of those whose size a lock tells."""
+    @property
+    def ships(self) -> Shipment:
+        """What a registry is sent that has what was there before."""
+
+@final
+class Shipment:
+    """What is shipped that was not there before, each layer once."""
+
+    @property
+    def layers(self) -> int:
+        """Layers that no image had."""
+    @property
+    def configs(self) -> int:
+        """Configurations of images."""
+    @property
+    def bytes(self) -> int:
+        """Bytes of both, as far as they are known."""
+    @property
+    def is_exact(self) -> bool:
+        """Whether they are: layers that are still to be made are estimated by their packages."""
+
+@final
+class Change:
+    """A layer that comes or goes."""
+
+    @property
+    def title(self) -> str:
+        """What is in it, in a line."""
+    @property
+    def key(self) -> str:
+        """The key by which it is found again."""
+    @property
+    def digest(self) -> str | None:
+        """Of the compressed bytes, where it has been made."""
+    @property
+    def size(self) -> int | None:
+        """Bytes, compressed, where anything is known of them."""
+    @property
+    def is_exact(self) -> bool:
+        """Whether that is the layer's own size, and not that of its packages."""
 
 @final
 class PlannedImage:
@@ -297,6 +342,12 @@ class PlannedImage:
     @property
     def layers(self) -> tuple[PlannedLayer, ...]:
         """Its own layers from the bottom; those of a base that is an image lie below."""
+    @property
+    def new(self) -> tuple[Change, ...]:
+        """Layers that no image had before."""
+    @property
+    def gone(self) -> tuple[Change, ...]:
+        """Layers that it had before, and has no more."""
 
 @final
 class PlannedLayer:

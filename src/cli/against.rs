@@ -1,43 +1,9 @@
 //! `plan --against`: the images as planned, and as an images.lock of another time records them.
 
-use std::path::Path;
-use std::process::Command;
-
 use imgforge::against::{Comparison, Layer, Shipment, Size};
-use imgforge::images_lock::ImagesLock;
 use serde_json::json;
 
 use super::format;
-use super::session::Failure;
-
-/// Reads what is compared with: a file, or images.lock as a commit has it.
-pub(crate) fn read(against: &str, folder: &Path) -> Result<ImagesLock, Failure> {
-    let failed = |problem: String| Failure::Against { against: against.to_owned(), problem };
-    let text = match Path::new(against).is_file() {
-        true => fs_err::read_to_string(against).map_err(|error| failed(error.to_string()))?,
-        false => of_commit(against, folder).map_err(failed)?,
-    };
-    ImagesLock::parse(&text).map_err(|error| failed(error.to_string()))
-}
-
-/// `git show REV:./images.lock`, in the project's folder; or what stands in the way.
-fn of_commit(revision: &str, folder: &Path) -> Result<String, String> {
-    // A commit is no option, whatever it is called.
-    if revision.starts_with('-') || revision.is_empty() {
-        return Err("there is no such file, and no commit is called so".to_owned());
-    }
-    let object = format!("{revision}:./images.lock");
-    let output =
-        Command::new("git").args(["show", "--no-textconv", &object]).current_dir(folder).output().map_err(
-            |error| format!("there is no such file, and git can't be asked for a commit: {error}"),
-        )?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().next().unwrap_or_default().trim_start_matches("fatal: ");
-        return Err(format!("there is no such file, and git says: {}", format::plain(said)));
-    }
-    String::from_utf8(output.stdout).map_err(|_| "its images.lock is no text".to_owned())
-}
 
 /// One image's part of the text.
 pub(crate) fn text(comparison: &Comparison) -> String {

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use imgforge::against::{Before, Layer, Shipment};
+use imgforge::against::{Before, Shipment};
 use imgforge::artifacts::Resolved;
 use imgforge::bases::BaseImage;
 use imgforge::forecast::{self, Fate, ToFetch};
@@ -57,7 +57,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
     let session = Session::open(global, &args.images.file())?.with_cache(args.cache.as_deref())?;
     let selected = session.project.select(&args.images.patterns(), args.images.values())?;
     let earlier = match &args.against {
-        Some(against) => against::read(against, &session.project.folder)?,
+        Some(against) => imgforge::against::read(against, &session.project.folder)?,
         None => session.project.lock.clone(),
     };
     let before = Before::new(&earlier);
@@ -80,19 +80,7 @@ pub(crate) fn run(global: &Global, args: Plan) -> Result<(), Failure> {
         let below = image.base.as_deref().map(|base| Below::new(base, &session)).transpose()?;
         text.extend(below.iter().map(Below::text));
         let fates: Vec<&Fate<'_>> = layers.iter().filter_map(|&layer| fates.get(layer)).collect();
-        // As images.lock records the image, where that is up to date: with what settles disputes, which is not planned.
-        let specs: Vec<&LayerSpec> = fates.iter().map(|fate| fate.spec).collect();
-        let recorded = session.project.recorded(image, &specs, &session.project.lock)?;
-        let key = (image.name.clone(), image.platform.to_string());
-        let outcome = recorded.as_ref().and_then(|_| session.project.lock.images.get(&key));
-        let comparison = before.compare(
-            before.image(&image.name, &image.platform),
-            &match outcome {
-                Some(outcome) => outcome.layers.iter().map(Layer::recorded).collect::<Vec<_>>(),
-                None => fates.iter().map(|fate| fate.layer()).collect(),
-            },
-            recorded.map(|image| (image.manifest().descriptor().digest, image.config().descriptor().clone())),
-        );
+        let comparison = before.planned(&session.project, image, &fates)?;
         if args.against.is_some() {
             text.push_str(&against::text(&comparison));
         }

@@ -58,14 +58,6 @@ pub(crate) enum Failure {
         /// The names there.
         known: Vec<String>,
     },
-    /// `--against` names nothing that can be compared with.
-    #[error("--against {against}: {problem}")]
-    Against {
-        /// As it is written.
-        against: String,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// What was to be checked is not as it should be; the report has said why.
     #[error("{0}")]
     Check(String),
@@ -77,10 +69,6 @@ impl Failure {
         match self {
             Self::Request(error) => error.hint(),
             Self::Sandbox(error) => error.hint().map(str::to_owned),
-            Self::Against { .. } => Some(
-                "give the path of an images.lock, or a commit of this repository that has one, such as HEAD"
-                    .to_owned(),
-            ),
             Self::NoImages { .. } => {
                 Some("give the path that `imgforge build` wrote to with `--output` or `--archive`".to_owned())
             }

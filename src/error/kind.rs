@@ -58,6 +58,7 @@ impl Error {
             | Self::Platforms { .. }
             | Self::NoImage { .. }
             | Self::NoValue { .. }
+            | Self::Against { .. }
             | Self::Files { .. }
             | Self::Tree { .. }
             | Self::Conflict { .. }

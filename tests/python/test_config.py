@@ -41,6 +41,28 @@ def test_the_plan_is_the_programs(project: Path, tmp_path: Path) -> None:
     assert packages["ca-certificates"].kind == "deb"
 
 
+def test_what_a_change_ships(project: Path, tmp_path: Path) -> None:
+    config = imgforge.Config.load(project / "images.toml", store=tmp_path / "store", offline=True)
+    assert (config.plan().ships.layers, config.plan().ships.bytes) == (0, 0), "images.lock records all of it"
+    released = tmp_path / "released.lock"
+    released.write_text("version = 1\n")
+    plan = config.plan(["runtime"], against=str(released))
+    ships = plan.ships
+    (image,) = plan.images
+    assert ships.is_exact and (ships.layers, ships.configs) == (len(image.new), 1)
+    assert ships.bytes > sum(layer.size or 0 for layer in image.new) > 0
+    assert image.gone == () and {layer.key for layer in image.new} >= {layer.key for layer in image.layers}
+    assert repr(ships) == f"Shipment({ships.layers} layers, {ships.bytes} bytes)"
+    # A file more: one layer, as large as nobody knows before it is made.
+    (project / "app/src/app/more.py").write_text("")
+    plan = config.plan(["runtime"])
+    assert [layer.title for layer in plan.images[0].new] == ["files /app"] and not plan.ships.is_exact
+    assert [layer.title for layer in plan.images[0].gone] == ["files /app"]
+    with pytest.raises(imgforge.Error) as raised:
+        config.plan(against="nowhere")
+    check(imgforge.ConfigError, "config", "--against nowhere: there is no such file", "images.lock", raised.value)
+
+
 def test_some_images(project: Path) -> None:
     config = imgforge.Config.load(project / "images.toml", offline=True)
     assert [image.name for image in config.plan(["run*"]).images] == ["runtime"]

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use imgforge::against::{self, Before};
 use imgforge::build::{self, Built};
 use imgforge::delivery::{self, Delivered};
 use imgforge::project::Project;
@@ -77,12 +78,13 @@ impl Config {
     }
 
     /// Says what a build would do.
-    #[pyo3(signature = (images=None, *, values=None))]
+    #[pyo3(signature = (images=None, *, values=None, against=None))]
     fn plan(
         &self,
         py: Python<'_>,
         images: Option<Vec<String>>,
         values: Option<BTreeMap<String, String>>,
+        against: Option<String>,
     ) -> PyResult<Plan> {
         let images = images.unwrap_or_default();
         let (prepared, planned, selected, session) = work::run(py, None, self.jobs, |teller, stop| {
@@ -95,10 +97,29 @@ impl Config {
             let planned = prepared.plan(&session.project.config)?;
             Ok((prepared, planned, selected, session))
         })?;
-        let fates = work::run(py, None, self.jobs, |teller, stop| {
-            observed(teller, stop, |observer| forecast::forecast(&session, observer, &prepared, &planned))
+        let (fates, comparisons) = work::run(py, None, self.jobs, |teller, stop| {
+            let project = &session.project;
+            let earlier = match &against {
+                Some(against) => against::read(against, &project.folder)?,
+                None => project.lock.clone(),
+            };
+            let fates = observed(teller, stop, |observer| {
+                forecast::forecast(&session, observer, &prepared, &planned)
+            })?;
+            let before = Before::new(&earlier);
+            let comparisons = prepared
+                .images
+                .iter()
+                .zip(&planned.images)
+                .filter(|(image, _)| selected.contains(&image.name))
+                .map(|(image, layers)| {
+                    let own: Vec<_> = layers.iter().filter_map(|&layer| fates.get(layer)).collect();
+                    before.planned(project, image, &own)
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok((fates, comparisons))
         })?;
-        plan::plan(py, &prepared, &planned.images, &fates, &session.project.lock, &selected)
+        plan::plan(py, &prepared, &planned.images, &fates, &session.project.lock, &selected, &comparisons)
     }
 
     /// Makes images and writes them.

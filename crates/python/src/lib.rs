@@ -24,7 +24,7 @@ mod _imgforge {
     #[pymodule_export]
     use image::{Conflict, Image, Layer, Package, Pushed};
     #[pymodule_export]
-    use plan::{Plan, PlannedArtifact, PlannedImage, PlannedLayer};
+    use plan::{Change, Plan, PlannedArtifact, PlannedImage, PlannedLayer, Shipment};
     #[pymodule_export]
     use progress::Progress;
     #[pymodule_export]

@@ -1,5 +1,6 @@
 //! What a build would do, before any of it.
 
+use imgforge::against::{self, Comparison, Size};
 use imgforge::artifacts::Resolved;
 use imgforge::forecast::{Fate, ToFetch};
 use imgforge::images_lock::ImagesLock;
@@ -22,6 +23,51 @@ pub(crate) struct Plan {
     fetch_files: usize,
     /// Bytes of those whose size a lock tells.
     fetch_bytes: u64,
+    /// What a registry is sent that has what was there before.
+    ships: Py<Shipment>,
+}
+
+/// What is shipped that was not there before, each layer once.
+#[pyclass(frozen, get_all, module = "imgforge")]
+pub(crate) struct Shipment {
+    /// Layers that no image had.
+    layers: usize,
+    /// Configurations of images.
+    configs: usize,
+    /// Bytes of both, as far as they are known.
+    bytes: u64,
+    /// Whether they are: layers that are still to be made are estimated by their packages.
+    is_exact: bool,
+}
+
+#[pymethods]
+impl Shipment {
+    fn __repr__(&self) -> String {
+        let about = if self.is_exact { "" } else { "about " };
+        format!("Shipment({} layers, {about}{} bytes)", self.layers, self.bytes)
+    }
+}
+
+/// A layer that comes or goes.
+#[pyclass(frozen, get_all, module = "imgforge")]
+pub(crate) struct Change {
+    /// What is in it, in a line.
+    title: String,
+    /// The key by which it is found again.
+    key: String,
+    /// Of the compressed bytes, where it has been made.
+    digest: Option<String>,
+    /// Bytes, compressed, where anything is known of them.
+    size: Option<u64>,
+    /// Whether that is the layer's own size, and not that of its packages.
+    is_exact: bool,
+}
+
+#[pymethods]
+impl Change {
+    fn __repr__(&self) -> String {
+        format!("Change({:?}, {:?})", self.title, self.size)
+    }
 }
 
 #[pymethods]
@@ -45,6 +91,10 @@ pub(crate) struct PlannedImage {
     platform: String,
     /// Its own layers from the bottom; those of a base that is an image lie below.
     layers: Py<PyTuple>,
+    /// Layers that no image had before.
+    new: Py<PyTuple>,
+    /// Layers that it had before, and has no more.
+    gone: Py<PyTuple>,
 }
 
 #[pymethods]
@@ -103,7 +153,8 @@ impl PlannedArtifact {
     }
 }
 
-/// The plan for the selected images. `indices` are those of each prepared image's layers.
+/// The plan for the selected images. `indices` are those of each prepared image's layers, `comparisons` what changes in each
+/// selected one.
 pub(crate) fn plan(
     py: Python<'_>,
     prepared: &Prepared,
@@ -111,13 +162,13 @@ pub(crate) fn plan(
     fates: &[Fate<'_>],
     lock: &ImagesLock,
     selected: &[String],
+    comparisons: &[Comparison],
 ) -> PyResult<Plan> {
     let mut layers: Vec<Option<Py<PlannedLayer>>> = fates.iter().map(|_| None).collect();
     let mut images = Vec::new();
     let mut fetch = Vec::new();
-    for (image, own) in
-        prepared.images.iter().zip(indices).filter(|(image, _)| selected.contains(&image.name))
-    {
+    let chosen = prepared.images.iter().zip(indices).filter(|(image, _)| selected.contains(&image.name));
+    for ((image, own), comparison) in chosen.zip(comparisons) {
         let mut mine = Vec::new();
         for &index in own {
             let (Some(place), Some(fate)) = (layers.get_mut(index), fates.get(index)) else { continue };
@@ -134,6 +185,8 @@ pub(crate) fn plan(
             name: image.name.clone(),
             platform: image.platform.to_string(),
             layers: tuple(py, mine)?,
+            new: tuple(py, comparison.new.iter().map(change))?,
+            gone: tuple(py, comparison.gone.iter().map(change))?,
         });
     }
     let fetch = ToFetch::sum(fetch.into_iter());
@@ -143,7 +196,32 @@ pub(crate) fn plan(
         artifacts: tuple(py, prepared.artifacts.iter().map(artifact))?,
         fetch_files: fetch.files,
         fetch_bytes: fetch.bytes,
+        ships: Py::new(py, shipment(&against::Shipment::of(comparisons)))?,
     })
+}
+
+fn shipment(all: &against::Shipment) -> Shipment {
+    Shipment {
+        layers: all.layers,
+        configs: all.configs,
+        bytes: all.bytes(),
+        is_exact: all.about == 0 && all.unknown == 0,
+    }
+}
+
+fn change(layer: &against::Layer) -> Change {
+    let (size, is_exact) = match layer.size {
+        Size::Known(bytes) => (Some(bytes), true),
+        Size::About(bytes) => (Some(bytes), false),
+        Size::Unknown => (None, false),
+    };
+    Change {
+        title: layer.title.clone(),
+        key: layer.key.clone(),
+        digest: layer.digest.map(|digest| digest.to_string()),
+        size,
+        is_exact,
+    }
 }
 
 fn layer(py: Python<'_>, fate: &Fate<'_>, lock: &ImagesLock) -> PyResult<PlannedLayer> {
