@@ -338,8 +338,8 @@ pub enum Reason {
 pub(crate) const OTHER_TOOL: &str = "use a newer imgforge, or write the lock again with an older tool";
 
 /// The way on from sources.
-const BUILD: &str = "have it built by an [artifact] of images.toml, or build a wheel of it (`uv build --wheel`, `pip wheel`) and \
-                     lock that by its path or with `find-links`";
+const BUILD: &str = "build a wheel of it (`uv build --wheel`, `pip wheel`) and lock that by its path or with \
+                     `find-links`; a source distribution can be built by an [artifact] of images.toml";
 
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
